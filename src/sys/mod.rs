@@ -1,0 +1,63 @@
+//! The kernel's calls: the only place with `unsafe`.
+//!
+//! What nix has is used from nix, directly, all over the program; here stands what nix lacks (clone3, the mount API of
+//! Linux 5.2 and later, pidfds, seccomp, bpf). A failed call is shown as strace would show it.
+#![allow(unsafe_code)]
+
+use nix::errno::Errno;
+use std::fmt;
+
+/// A system call that failed: `open_tree("/srv/data") = ENOENT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The call with its real arguments, as strace writes it.
+    pub call: String,
+    /// Why it failed.
+    pub errno: Errno,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {} ({})", self.call, name(self.errno), plain(self.errno))
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What a call returns.
+pub type Result<T> = std::result::Result<T, Failure>;
+
+/// Turns an errno into a [`Failure`] that shows the call.
+pub trait Called<T> {
+    /// `call` is only formatted when it failed.
+    fn called(self, call: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Called<T> for nix::Result<T> {
+    fn called(self, call: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|errno| Failure { call: call(), errno })
+    }
+}
+
+impl<T> Called<T> for std::io::Result<T> {
+    fn called(self, call: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|e| Failure { call: call(), errno: Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)) })
+    }
+}
+
+/// The errno's name: `ENOENT`.
+pub fn name(errno: Errno) -> String {
+    format!("{errno:?}")
+}
+
+/// The errno in plain words, as strerror(3) has them: `no such file or directory`.
+pub fn plain(errno: Errno) -> String {
+    errno.desc().to_lowercase()
+}
+
+/// The result of a raw system call as nix has it.
+///
+/// For callers of `libc::syscall` within this module.
+pub(crate) fn check(returned: libc::c_long) -> nix::Result<libc::c_long> {
+    if returned == -1 { Err(Errno::last()) } else { Ok(returned) }
+}
