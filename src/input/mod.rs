@@ -1,2 +1,29 @@
 //! 1. What was asked: the bundle's configuration, the id, and the facts of the host that a plan may depend on.
+pub mod bundle;
 pub mod config;
+pub mod host;
+pub mod id;
+pub mod overrides;
+pub mod template;
+
+/// One thing that is wrong with what was asked, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The JSON place as a person writes it: `mounts[3].destination`, `linux.uidMappings`.
+    pub place: String,
+    /// The plain cause: `set, but there is no user namespace`.
+    pub cause: String,
+}
+
+impl Fault {
+    /// A fault at a place.
+    pub fn new(place: impl Into<String>, cause: impl Into<String>) -> Self {
+        Fault { place: place.into(), cause: cause.into() }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.place, self.cause)
+    }
+}

@@ -1,1 +1,35 @@
 //! 3. One chapter for each thing that makes a container. Chapters do not import one another.
+//!
+//! A chapter has two halves: `decide`, pure, turns the configuration into actions that a plan carries; `apply` executes one
+//! action. An action's `Display` is what `explain` prints: the system calls with their real arguments, in order,
+//! joined by `; `, those that depend on what is found in square brackets.
+
+use std::os::fd::OwnedFd;
+
+pub mod caps;
+pub mod cgroup;
+pub mod dev;
+pub mod hooks;
+pub mod idmap;
+pub mod limits;
+pub mod mask;
+pub mod mounts;
+pub mod names;
+pub mod options;
+pub mod program;
+pub mod rootfs;
+pub mod seccomp;
+pub mod sysctl;
+pub mod terminal;
+pub mod user;
+
+/// What the child holds open from one step to another. Everything is `O_CLOEXEC`.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// The container's root, attached in the child's mount namespace: every path below it is resolved from here.
+    pub root: Option<OwnedFd>,
+    /// The host's procfs, checked to be one: `thread-self/attr`, `sys`, `self/fd` are reached through it, never by path.
+    pub proc: Option<OwnedFd>,
+    /// The slave side of the container's terminal.
+    pub terminal: Option<OwnedFd>,
+}

@@ -4,6 +4,13 @@
 //! Linux 5.2 and later, pidfds, seccomp, bpf). A failed call is shown as strace would show it.
 #![allow(unsafe_code)]
 
+pub mod cred;
+pub mod mount;
+pub mod path;
+pub mod process;
+pub mod socket;
+pub mod tty;
+
 use nix::errno::Errno;
 use std::fmt;
 
@@ -14,6 +21,21 @@ pub struct Failure {
     pub call: String,
     /// Why it failed.
     pub errno: Errno,
+    /// The cause in plain words, where more is known than the errno says: `/proc in the rootfs is a symbolic link`.
+    pub because: Option<String>,
+}
+
+impl Failure {
+    /// A failure of our own judgement about what a call found: the errno is the one that fits best.
+    pub fn refused(call: impl Into<String>, errno: Errno, because: impl Into<String>) -> Self {
+        Failure { call: call.into(), errno, because: Some(because.into()) }
+    }
+
+    /// Says the cause in plain words.
+    pub fn because(mut self, words: impl Into<String>) -> Self {
+        self.because = Some(words.into());
+        self
+    }
 }
 
 impl fmt::Display for Failure {
@@ -35,13 +57,13 @@ pub trait Called<T> {
 
 impl<T> Called<T> for nix::Result<T> {
     fn called(self, call: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|errno| Failure { call: call(), errno })
+        self.map_err(|errno| Failure { call: call(), errno, because: None })
     }
 }
 
 impl<T> Called<T> for std::io::Result<T> {
     fn called(self, call: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|e| Failure { call: call(), errno: Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)) })
+        self.map_err(|e| Failure { call: call(), errno: Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)), because: None })
     }
 }
 
