@@ -83,3 +83,11 @@ pub fn plain(errno: Errno) -> String {
 pub(crate) fn check(returned: libc::c_long) -> nix::Result<libc::c_long> {
     if returned == -1 { Err(Errno::last()) } else { Ok(returned) }
 }
+
+/// What kind of namespace a file is: its `CLONE_NEW*` flag. ioctl_ns(2), `NS_GET_NSTYPE`.
+pub fn namespace_type(fd: impl std::os::fd::AsFd) -> nix::Result<u64> {
+    use std::os::fd::AsRawFd;
+    const NS_GET_NSTYPE: u64 = 0xb703;
+    // SAFETY: the request takes no argument; the descriptor is borrowed for the call.
+    check(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_NSTYPE as _) }.into()).map(|kind| kind as u64)
+}
