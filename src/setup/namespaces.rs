@@ -124,6 +124,8 @@ pub enum Action {
     NewTimeForChildren(Vec<TimeOffset>),
     /// Parent, after the clone: children get the parent's own again.
     Restore(NamespaceKind),
+    /// Parent: enter these namespaces of a running process, all at once; `exec` is born inside.
+    JoinProcess(i32, u64),
     /// Child: enter the namespace that was opened.
     Join(NamespaceKind),
     /// Child: make these.
@@ -142,6 +144,7 @@ impl fmt::Display for Action {
                 if offsets.is_empty() { Ok(()) } else { write!(f, "; openat(\"/proc/self/timens_offsets\"); write({:?})", lines(offsets)) }
             }
             Action::Restore(kind) => write!(f, "setns(own {}, {})", file(*kind), Flags(flag(*kind))),
+            Action::JoinProcess(_, flags) => write!(f, "setns(pidfd of init, {})", Flags(*flags)),
             Action::Join(kind) => write!(f, "setns({}, {})", file(*kind), Flags(flag(*kind))),
             Action::Unshare(flags) => write!(f, "unshare({})", Flags(*flags)),
             Action::LoopbackUp => write!(f, "socket(AF_INET, SOCK_DGRAM); ioctl(SIOCSIFFLAGS, {{lo, IFF_UP}})"),
@@ -158,6 +161,15 @@ fn lines(offsets: &[TimeOffset]) -> String {
 pub struct Opened {
     to_join: Vec<(NamespaceKind, OwnedFd)>,
     own: Vec<(NamespaceKind, OwnedFd)>,
+    /// A pidfd of the process to join.
+    pub init: Option<OwnedFd>,
+}
+
+impl Opened {
+    /// Enters everything that was opened, in order.
+    pub fn enter_all(&self) -> Result<()> {
+        self.to_join.iter().try_for_each(|(kind, _)| enter(&self.to_join, *kind))
+    }
 }
 
 impl Action {
@@ -186,6 +198,12 @@ impl Action {
                 write(&fd, lines(offsets).as_bytes()).map(drop).called(|| format!("write({path:?}, {:?})", lines(offsets)))
             }
             Action::Restore(kind) => enter(&opened.own, *kind),
+            Action::JoinProcess(_, flags) => {
+                let Some(init) = &opened.init else {
+                    return Err(Failure::refused(self.to_string(), Errno::ESRCH, "its first process is gone"));
+                };
+                setns(init, CloneFlags::from_bits_retain(*flags as i32)).called(|| self.to_string())
+            }
             Action::Join(kind) => enter(&opened.to_join, *kind),
             Action::Unshare(flags) => unshare(CloneFlags::from_bits_retain(*flags as i32)).called(|| self.to_string()),
             Action::LoopbackUp => crate::sys::net::loopback_up(),

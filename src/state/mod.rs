@@ -67,3 +67,18 @@ pub struct Process {
     /// `/proc/sys/kernel/random/boot_id`: start times begin anew with each boot.
     pub boot: String,
 }
+
+/// The state document of the runtime specification, as hooks get it on standard input.
+pub fn document(state: &State, status: status::Status, pid: Option<i32>) -> Vec<u8> {
+    let mut document = serde_json::json!({
+        "ociVersion": state.oci_version,
+        "id": state.id,
+        "status": status.to_string(),
+        "bundle": state.bundle,
+        "annotations": state.annotations,
+    });
+    if let Some(pid) = pid {
+        document["pid"] = pid.into();
+    }
+    document.to_string().into_bytes()
+}

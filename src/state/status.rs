@@ -11,6 +11,7 @@
 
 use super::store::Entry;
 use super::{Process, State};
+use crate::setup::hooks::Kind;
 use nix::fcntl::{Flock, FlockArg};
 use std::fmt;
 
@@ -27,6 +28,18 @@ pub enum Status {
     Paused,
     /// Init has ended.
     Stopped,
+}
+
+impl Status {
+    /// What a hook of this kind is told, as the runtime specification's table of hooks has it.
+    pub fn of_hook(kind: Kind) -> Status {
+        match kind {
+            Kind::Prestart | Kind::CreateRuntime | Kind::CreateContainer => Status::Creating,
+            Kind::StartContainer => Status::Created,
+            Kind::Poststart => Status::Running,
+            Kind::Poststop => Status::Stopped,
+        }
+    }
 }
 
 impl fmt::Display for Status {

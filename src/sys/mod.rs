@@ -6,8 +6,10 @@
 
 pub mod cred;
 pub mod mount;
+pub mod net;
 pub mod path;
 pub mod process;
+pub mod seal;
 pub mod socket;
 pub mod tty;
 
@@ -90,4 +92,11 @@ pub fn namespace_type(fd: impl std::os::fd::AsFd) -> nix::Result<u64> {
     const NS_GET_NSTYPE: u64 = 0xb703;
     // SAFETY: the request takes no argument; the descriptor is borrowed for the call.
     check(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_NSTYPE as _) }.into()).map(|kind| kind as u64)
+}
+
+/// Where a descriptor leads, for messages: the target of its link in `/proc/self/fd`.
+pub fn describe(fd: impl std::os::fd::AsFd) -> String {
+    use std::os::fd::AsRawFd;
+    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    std::fs::read_link(link).map_or_else(|_| "?".to_owned(), |path| path.display().to_string())
 }

@@ -40,7 +40,7 @@ pub struct Message {
 
 /// Waits for one message; `None` is end of file: every copy of the other end is closed.
 pub fn receive(from: impl AsFd) -> Result<Option<Message>> {
-    let mut bytes = vec![0; 16 << 10];
+    let mut bytes = vec![0; 32 << 10];
     let mut control = nix::cmsg_space!([RawFd; 1]);
     loop {
         let mut slices = [IoSliceMut::new(&mut bytes)];
