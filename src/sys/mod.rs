@@ -5,9 +5,11 @@
 #![allow(unsafe_code)]
 
 pub mod cred;
+pub mod exec;
 pub mod mount;
 pub mod path;
 pub mod process;
+pub mod procfs;
 pub mod socket;
 pub mod tty;
 
