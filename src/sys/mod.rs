@@ -5,11 +5,13 @@
 #![allow(unsafe_code)]
 
 pub mod cred;
+pub mod exec;
 pub mod mount;
 pub mod net;
 pub mod path;
 pub mod process;
 pub mod seal;
+pub mod procfs;
 pub mod socket;
 pub mod tty;
 
