@@ -16,3 +16,5 @@
 mod harness;
 
 mod lifecycle;
+mod namespaces;
+mod state;

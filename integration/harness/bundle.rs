@@ -108,6 +108,22 @@ impl Bundle {
         })
     }
 
+    /// A new user namespace: root inside is 100000 outside, and owns the root directory.
+    pub fn user_namespace(self) -> Bundle {
+        self.own_rootfs(100_000).edit(|spec| {
+            base::add_namespace(spec, "user", None);
+            let map = serde_json::json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+            spec["linux"]["uidMappings"] = map.clone();
+            spec["linux"]["gidMappings"] = map;
+        })
+    }
+
+    /// Gives everything in the root directory to a user.
+    pub fn own_rootfs(self, uid: u32) -> Bundle {
+        self.shell(&format!("chown -hR {uid}:{uid} bundle/rootfs")).ok();
+        self
+    }
+
     /// The bundle's directory.
     pub fn dir(&self) -> PathBuf {
         self.home.join("bundle")

@@ -13,6 +13,7 @@ pub use base::{add_mount, add_namespace, bind, drop_namespace, mount};
 pub use bundle::Bundle;
 pub use call::{Call, Out, Running};
 pub use container::Container;
+pub use leaks::processes as processes_of;
 pub use runtime::{Brand, runtime};
 pub use terminal::{ConsoleSocket, Pty};
 
