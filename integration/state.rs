@@ -1,0 +1,406 @@
+//! What is known of containers: state, list, ps, and the files below `--root`.
+
+use crate::harness::{Bundle, drop_namespace, host, runtime, soon};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+#[test]
+fn the_fields_of_state() {
+    let b =
+        Bundle::busybox().args(["sleep", "1000"]).edit(|s| s["annotations"] = json!({"org.example.key": "value\nb"}));
+    let c = b.create();
+    let state = c.state();
+    assert_eq!(state["id"], *b.id);
+    assert_eq!(state["status"], "created");
+    assert_eq!(state["bundle"], b.dir().to_str().unwrap());
+    assert!(state["ociVersion"].as_str().unwrap().starts_with("1."));
+    assert_eq!(state["annotations"]["org.example.key"], "value\nb");
+    assert!(state["pid"].as_i64().unwrap() > 0);
+}
+
+#[test]
+fn the_bundle_is_absolute() {
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    b.write_config();
+    b.call(["create", "-b", "bundle", &b.id]).run().ok();
+    assert_eq!(b.adopt(&b.id).state()["bundle"], b.dir().to_str().unwrap());
+}
+
+#[test]
+fn each_status_in_turn() {
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    let c = b.create();
+    assert_eq!(c.status(), "created");
+    c.start().ok();
+    assert_eq!(c.status(), "running");
+    c.verb("pause").ok();
+    assert_eq!(c.status(), "paused");
+    c.verb("resume").ok();
+    assert_eq!(c.status(), "running");
+    c.stop();
+    let state = c.state();
+    assert_eq!(state["status"], "stopped");
+    assert!(state["pid"].is_null() || state["pid"] == 0, "{state}");
+}
+
+#[test]
+fn a_zombie_is_stopped() {
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    let run = b.run_call::<&str>([]).spawn();
+    let c = b.adopt(&b.id);
+    assert!(soon(|| b.cli(["state", &b.id]).status == 0 && c.status() == "running"));
+    let init = c.pid();
+    // Stopped, its parent does not reap it.
+    run.signal(Signal::SIGSTOP);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(init), Signal::SIGKILL).unwrap();
+    assert!(soon(|| host::status_field(init, "State").starts_with('Z')));
+    assert_eq!(c.status(), "stopped");
+    run.signal(Signal::SIGCONT);
+    assert_eq!(run.wait().status, 137);
+}
+
+#[test]
+fn list() {
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    let out = b.cli(["list"]).ok();
+    assert_eq!(out.lines().len(), 1, "{}", out.out);
+    assert_eq!(out.out.split_whitespace().collect::<Vec<_>>(), ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
+    let c = b.start();
+    let two = format!("{}-two", b.id);
+    let other = b.create_as(&two);
+    let out = b.cli(["list"]).ok();
+    let rows: Vec<Vec<_>> = out.lines().iter().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(rows.len(), 3);
+    let row = rows.iter().find(|r| r[0] == b.id).unwrap();
+    assert_eq!(row[1], c.pid().to_string());
+    assert_eq!(row[2], "running");
+    assert_eq!(row[3], b.dir().to_str().unwrap());
+    assert_eq!(row[5], "root");
+    assert!(rows.iter().any(|r| r[0] == two && r[2] == "created"));
+    let quiet = b.cli(["list", "-q"]).ok();
+    assert_eq!(quiet.lines(), [b.id.as_str(), &two]);
+    let json = b.cli(["list", "--format", "json"]).ok().json();
+    let entry = json.as_array().unwrap().iter().find(|e| e["id"] == *b.id).unwrap();
+    assert_eq!(entry["status"], "running");
+    assert_eq!(entry["pid"], c.pid());
+    assert_eq!(entry["owner"], "root");
+    assert!(entry["created"].as_str().unwrap().contains('T'));
+    b.cli(["list", "-f", "yaml"]).code(1);
+    drop(other);
+}
+
+#[test]
+fn list_of_a_missing_root() {
+    not_on_runc!("1.1 takes a missing --root for an empty one");
+    let b = Bundle::empty();
+    b.host(&runtime().path).args(["--root", b.path("not-there").to_str().unwrap(), "list"]).run().code(1);
+}
+
+#[test]
+fn ps() {
+    let b = Bundle::busybox().sh("sleep 1000 & exec sleep 2000");
+    let c = b.start();
+    assert!(soon(|| b.cli(["ps", &b.id]).out.lines().count() == 3));
+    let out = c.verb("ps").ok();
+    assert!(out.lines()[0].starts_with("UID "), "{}", out.out);
+    assert!(out.lines()[0].ends_with(" CMD"), "{}", out.out);
+    out.stdout_has("sleep 1000").stdout_has("sleep 2000");
+    let pids = b.cli(["ps", "--format", "json", &b.id]).ok().json();
+    assert!(pids.as_array().unwrap().contains(&json!(c.pid())), "{pids}");
+    assert_eq!(pids.as_array().unwrap().len(), 2);
+    let out = b.cli(["ps", &b.id, "-o", "pid,comm"]).ok();
+    assert_eq!(out.lines()[0].split_whitespace().collect::<Vec<_>>(), ["PID", "COMMAND"]);
+    c.stop();
+}
+
+#[test]
+fn ps_of_a_stopped_container() {
+    not_on_runc!("ps reads a cgroup that may be gone");
+    let b = Bundle::busybox();
+    let c = b.start();
+    c.wait_for("stopped");
+    c.verb("ps").ok();
+    assert_eq!(b.cli(["ps", "-f", "json", &b.id]).ok().json(), json!([]));
+}
+
+#[test]
+fn kill_of_a_stopped_container() {
+    let b = Bundle::busybox();
+    let c = b.start();
+    c.wait_for("stopped");
+    c.kill("KILL").code(1).stderr_has_one_of(&["container not running", "process already finished"]);
+}
+
+#[test]
+fn ids_that_are_refused() {
+    let b = Bundle::busybox();
+    b.write_config();
+    let canary = b.mkdir("canary");
+    std::fs::write(canary.join("config.json"), "{}").unwrap();
+    let long = "a".repeat(1025);
+    for id in ["..", ".", "../canary", "a/b", "/abs", "a b", "a\nb", "", "a\u{7f}", "ä", long.as_str()] {
+        for verb in ["create", "run", "start", "state", "delete", "pause", "resume", "ps"] {
+            b.call([verb, id]).cwd(b.dir()).run().fails();
+        }
+        b.call(["kill", id, "KILL"]).run().fails();
+        b.call(["exec", id, "true"]).run().fails();
+        b.call(["delete", "--force", id]).run();
+    }
+    assert!(canary.join("config.json").exists());
+    let mut left = std::fs::read_dir(b.root()).unwrap().flatten();
+    assert!(left.next().is_none(), "nothing made in the state folder");
+}
+
+#[test]
+fn ids_that_are_allowed() {
+    let b = Bundle::busybox();
+    for tail in ["A.b_c-d+e", "1", &"x".repeat(64)] {
+        let id = format!("{}{tail}", b.id);
+        b.write_config();
+        b.cli(["run", "-b", b.dir().to_str().unwrap(), &id]).ok();
+    }
+}
+
+/// `--root` may be long: dockerd's with its 64-digit id is longer than a socket's path may be.
+#[test]
+fn a_long_root() {
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    let root = b.path(&format!("tmp/{}", "r".repeat(150)));
+    let id = format!("{}{}", b.id, "0123456789abcdef".repeat(4));
+    b.write_config();
+    let call = |args: &[&str]| b.host(&runtime().path).args(["--root", root.to_str().unwrap()]).args(args).run();
+    call(&["create", "-b", b.dir().to_str().unwrap(), &id]).ok();
+    call(&["start", &id]).ok();
+    call(&["exec", &id, "true"]).ok();
+    call(&["delete", "-f", &id]).ok();
+    std::fs::remove_dir_all(root).unwrap();
+}
+
+#[test]
+fn a_root_that_does_not_exist_yet() {
+    let b = Bundle::busybox();
+    b.write_config();
+    let root = b.path("tmp/a/b/c");
+    let dir = b.dir();
+    b.host(&runtime().path)
+        .args(["--root", root.to_str().unwrap(), "run", "-b", dir.to_str().unwrap(), &b.id])
+        .run()
+        .ok();
+    std::fs::remove_dir_all(b.path("tmp/a")).unwrap();
+}
+
+/// F21: whoever looks while containers come and go sees whole ones or none.
+#[test]
+fn looking_while_containers_come_and_go() {
+    not_on_runc!("list fails while another process deletes a container");
+    let b = Bundle::busybox();
+    b.write_config();
+    std::thread::scope(|scope| {
+        let maker = scope.spawn(|| {
+            for n in 0..25 {
+                let id = format!("{}-{n}", b.id);
+                b.create_call::<&str>(&id, []).run().ok();
+                b.cli(["delete", "-f", &id]).ok();
+            }
+        });
+        while !maker.is_finished() {
+            let list = b.cli(["list", "-f", "json"]).ok().json();
+            for entry in list.as_array().into_iter().flatten() {
+                let id = entry["id"].as_str().unwrap();
+                let state = b.cli(["state", id]);
+                match state.status {
+                    0 => _ = state.json(),
+                    _ => _ = state.stderr_has("does not exist"),
+                }
+            }
+        }
+    });
+}
+
+/// F17: deletes at once succeed, or say that it is gone.
+#[test]
+fn ten_deletes_at_once() {
+    let b = Bundle::busybox();
+    b.mkdir("hooks");
+    let log = b.path("hooks/log");
+    let b = b.args(["sleep", "1000"]).edit(|s| {
+        let script = format!("echo gone >> {}", log.display());
+        s["hooks"]["poststop"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    });
+    for force in ["--force", ""] {
+        let _ = std::fs::remove_file(&log);
+        let c = b.start();
+        if force.is_empty() {
+            c.stop();
+        }
+        let words = ["delete", force, &b.id];
+        let calls: Vec<_> = (0..10).map(|_| b.call(words.iter().filter(|w| !w.is_empty())).spawn()).collect();
+        let outs: Vec<_> = calls.into_iter().map(|c| c.wait()).collect();
+        if runtime().is_corten() {
+            for out in &outs {
+                assert!(out.status == 0 || out.err.contains("does not exist"), "{}", out.tell());
+            }
+            assert!(outs.iter().any(|o| o.status == 0));
+            assert_eq!(host::read(&log), "gone\n", "poststop once");
+        }
+        b.cli(["delete", "--force", &b.id]).ok();
+    }
+}
+
+/// F18: a delete that was killed is finished by the next.
+#[test]
+fn a_killed_delete() {
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    for delay in [0, 1, 2, 4, 8, 16] {
+        let _c = b.start();
+        let delete = b.call(["delete", "-f", &b.id]).spawn();
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        delete.signal(Signal::SIGKILL);
+        drop(delete);
+        b.cli(["delete", "-f", &b.id]).ok();
+        b.cli(["state", &b.id]).fails();
+    }
+}
+
+/// The regular files of a container's state.
+fn files(b: &Bundle) -> Vec<PathBuf> {
+    let dir = std::fs::read_dir(b.root().join(&b.id)).unwrap().flatten();
+    dir.filter(|e| e.file_type().unwrap().is_file() && e.metadata().unwrap().len() > 0).map(|e| e.path()).collect()
+}
+
+/// The file that holds the state, and what it says.
+fn record(b: &Bundle) -> (PathBuf, Value) {
+    let records = files(b).into_iter().filter_map(|f| {
+        let value: Value = serde_json::from_str(&host::read(&f)).ok()?;
+        value.get("format").is_some().then_some((f, value))
+    });
+    records.into_iter().next().expect("a state with a format number")
+}
+
+/// F22: whatever the state's file holds, the error names it, and `delete -f` still cleans.
+#[test]
+fn garbage_in_the_state() {
+    corten_only!("this state file");
+    for garbage in ["", "{", "{}", "null", "\0\u{1}\u{2}", "[1,2,3]"] {
+        let b = Bundle::busybox().args(["sleep", "1000"]);
+        let c = b.start();
+        let pid = c.pid();
+        let (file, _) = record(&b);
+        std::fs::write(&file, garbage).unwrap();
+        c.verb("state").code(1).stderr_has(file.file_name().unwrap().to_str().unwrap());
+        b.cli(["list"]);
+        b.cli(["delete", "--force", &b.id]).ok();
+        assert!(soon(|| !host::alive(pid)));
+        b.run_with(["--detach"]).ok();
+        b.cli(["delete", "--force", &b.id]).ok();
+    }
+}
+
+#[test]
+fn a_half_written_state() {
+    corten_only!("this state file");
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    let _c = b.start();
+    let (file, _) = record(&b);
+    let text = host::read(&file);
+    std::fs::write(&file, &text[..text.len() / 2]).unwrap();
+    b.cli(["state", &b.id]).code(1);
+    b.cli(["delete", "--force", &b.id]).ok();
+}
+
+/// F23.
+#[test]
+fn a_state_of_a_previous_boot_is_stopped() {
+    corten_only!("this state file");
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    let c = b.start();
+    c.stop();
+    let boot = host::read("/proc/sys/kernel/random/boot_id");
+    let (file, _) = record(&b);
+    let text = host::read(&file);
+    assert!(text.contains(boot.trim()), "the state knows the boot: {text}");
+    // A pid that lives, of another boot: it is not the container's.
+    let text = text.replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
+    std::fs::write(&file, text).unwrap();
+    assert_eq!(c.status(), "stopped");
+    c.delete().ok();
+}
+
+/// F34: the pid of a stopped container now belongs to another process, which is left alone.
+#[test]
+fn a_reused_pid() {
+    corten_only!("this state file");
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    let c = b.start();
+    c.stop();
+    let mut bystander = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let (file, mut state) = record(&b);
+    state["pid"] = bystander.id().into();
+    std::fs::write(&file, state.to_string()).unwrap();
+    assert_eq!(c.status(), "stopped");
+    c.kill("KILL").code(1);
+    b.cli(["delete", "--force", &b.id]).ok();
+    assert!(bystander.try_wait().unwrap().is_none(), "the bystander lives");
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+}
+
+#[test]
+fn a_newer_format_is_refused_by_name() {
+    corten_only!("this state file");
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    let c = b.start();
+    let (file, state) = record(&b);
+    let mut newer = state.clone();
+    newer["format"] = (state["format"].as_u64().unwrap() + 1000).into();
+    std::fs::write(&file, newer.to_string()).unwrap();
+    c.verb("state").code(1).stderr_has("format").stderr_has(&newer["format"].to_string());
+    c.kill("TERM").code(1).stderr_has("format");
+    std::fs::write(&file, state.to_string()).unwrap();
+    assert_eq!(c.status(), "running");
+}
+
+/// F25: a state folder that cannot be written.
+#[test]
+fn a_read_only_root() {
+    let b = Bundle::busybox();
+    b.shell("mkdir ro && mount -t tmpfs -o ro none ro").ok();
+    b.write_config();
+    let dir = b.dir();
+    let out = b
+        .host(&runtime().path)
+        .args(["--root", b.path("ro").to_str().unwrap(), "run", "-b", dir.to_str().unwrap(), &b.id])
+        .run();
+    b.shell("umount ro").ok();
+    out.code(1).stderr_has_one_of(&["EROFS", "read-only file system"]);
+}
+
+/// F24: a full disk under `--root`.
+#[test]
+fn a_full_disk_under_root() {
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    b.shell("mkdir full && mount -t tmpfs -o size=4k none full && dd if=/dev/zero of=full/x bs=4k count=1 2>/dev/null")
+        .ok();
+    b.write_config();
+    let (full, dir) = (b.path("full"), b.dir());
+    let call = |args: &[&str]| b.host(&runtime().path).args(["--root", full.to_str().unwrap()]).args(args).run();
+    let out = call(&["create", "-b", dir.to_str().unwrap(), &b.id]);
+    let delete = call(&["delete", "--force", &b.id]);
+    let left = std::fs::read_dir(&full).unwrap().count();
+    b.shell("umount full").ok();
+    out.code(1);
+    delete.ok();
+    assert_eq!(left, 1, "only what filled it");
+}
+
+#[test]
+fn the_hosts_pid_namespace_and_init_gone() {
+    // F33: children that outlive init are still the container's.
+    let b = Bundle::busybox().sh("sleep 1000 & sleep 1000 & exec sleep 1").edit(|s| drop_namespace(s, "pid"));
+    let c = b.start();
+    c.wait_for("stopped");
+    assert!(!crate::harness::processes_of(&b.id).is_empty());
+    b.cli(["delete", "--force", &b.id]).ok();
+    assert!(soon(|| crate::harness::processes_of(&b.id).is_empty()));
+}
