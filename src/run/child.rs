@@ -48,6 +48,10 @@ fn step(step: &Step, context: &mut Context) -> Result<()> {
             held.proc = Some(crate::sys::path::host_proc()?);
             Ok(())
         }
+        Step::OpenRoot => {
+            held.root = Some(crate::sys::path::open_directory(std::path::Path::new("/"))?);
+            Ok(())
+        }
         Step::Rootfs(action) => action.apply(held),
         Step::Mount(action) => action.apply(held),
         Step::Device(action) => action.apply(held),

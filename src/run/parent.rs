@@ -11,7 +11,7 @@ use crate::state::{self, Process};
 use crate::sys::process::{self, End, Parent, Side, clone3, exit_now};
 use crate::sys::{Called, Failure, socket};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::fs::File;
 use std::io::Write;
@@ -33,6 +33,10 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
         Step::OpenCgroup(dir) => {
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
             context.cgroup = Some(open(dir, flags, Mode::empty()).called(|| format!("openat({dir:?})")).map_err(worded)?);
+            Ok(())
+        }
+        Step::OpenProc => {
+            context.held.proc = Some(crate::sys::path::host_proc().map_err(worded)?);
             Ok(())
         }
         Step::Namespace(action) => action.apply(&mut context.namespaces).map_err(worded),
@@ -136,8 +140,9 @@ fn hold(what: Hold, context: &mut Context) -> crate::sys::Result<()> {
     match what {
         Hold::Lock => {
             let file = entry.open_file("held").called(|| "openat(\"held\")".into())?;
-            let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno);
-            context.lock = Some(lock.called(|| "flock(\"held\", LOCK_EX|LOCK_NB)".into())?);
+            // The lock belongs to the open file, which init shares: closing our descriptor does not let go of it.
+            file.lock().called(|| "flock(\"held\", LOCK_EX)".into())?;
+            context.lock = Some(file);
         }
         Hold::Gate => context.listener = Some(socket::listen_at(entry.dir(), "start")?),
     }

@@ -9,7 +9,7 @@ use super::{FORMAT, State};
 use crate::error::{Error, Result};
 use crate::sys::Called;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, AT_FDCWD, Flock, FlockArg, OFlag, open, openat};
+use nix::fcntl::{AtFlags, AT_FDCWD, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat, write};
 use std::fs::File;
@@ -35,7 +35,7 @@ pub struct Entry {
 /// An entry whose directory is locked against other changes, until it is dropped.
 #[derive(Debug)]
 pub struct Locked {
-    _lock: Flock<OwnedFd>,
+    _lock: File,
 }
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
@@ -200,10 +200,9 @@ impl Entry {
     pub fn lock(&self) -> Result<Locked> {
         // A lock belongs to the open file: a second descriptor of our own would not exclude another part of this process.
         let again = openat(&self.dir, ".", DIRECTORY, Mode::empty()).called(|| format!("openat({:?})", self.path))?;
-        match Flock::lock(again, FlockArg::LockExclusive) {
-            Ok(lock) => Ok(Locked { _lock: lock }),
-            Err((_, errno)) => Err(Err::<(), _>(errno).called(|| format!("flock({:?})", self.path)).unwrap_err().into()),
-        }
+        let file = File::from(again);
+        file.lock().called(|| format!("flock({:?})", self.path))?;
+        Ok(Locked { _lock: file })
     }
 
     /// Reads the facts. An older format is understood; a newer one is refused by name.
