@@ -173,3 +173,6 @@ pub(super) fn weight(value: Option<u16>, place: &str, table: &mut Table) -> Opti
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
