@@ -172,9 +172,10 @@ impl Policy {
     /// What to write on version 1: for each file its lines, in order. Fault: an exception within an exception.
     pub fn lines(&self) -> Result<Vec<(&'static str, Vec<String>)>, Fault> {
         if let Some(hole) = self.rules.iter().find(|rule| rule.verdict == self.default) {
-            let outer = self.rules.iter().find(|rule| {
-                rule.verdict != self.default && rule.meets(hole) && rule.access & hole.access != 0
-            });
+            let outer = self
+                .rules
+                .iter()
+                .find(|rule| rule.verdict != self.default && rule.meets(hole) && rule.access & hole.access != 0);
             return Err(Fault::new(
                 PLACE,
                 format!(

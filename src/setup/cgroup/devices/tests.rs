@@ -52,9 +52,7 @@ fn kernel_v1(files: &[(&str, Vec<String>)], request: Request) -> bool {
         (if kind == "c" { CHAR } else { BLOCK }, number(major), number(minor), access.fold(0, |a, b| a | b))
     });
     let fits = |&(kind, major, minor, _): &(u8, Option<u32>, Option<u32>, u8)| {
-        kind == request.kind
-            && major.is_none_or(|n| n == request.major)
-            && minor.is_none_or(|n| n == request.minor)
+        kind == request.kind && major.is_none_or(|n| n == request.major) && minor.is_none_or(|n| n == request.minor)
     };
     if denies_all {
         entries.any(|entry| fits(&entry) && request.access & !entry.3 == 0)
@@ -139,7 +137,10 @@ fn rules() -> impl Strategy<Value = Vec<DeviceRule>> {
         number(&[0, 1, 3, 300_000, 2_000_000]),
         prop::sample::select(vec!["r", "w", "m", "rw", "rm", "wm", "rwm", "rwm"]),
     );
-    prop::collection::vec(one.prop_map(|(allow, kind, major, minor, access)| rule(allow, kind, major, minor, access)), 0..8)
+    prop::collection::vec(
+        one.prop_map(|(allow, kind, major, minor, access)| rule(allow, kind, major, minor, access)),
+        0..8,
+    )
 }
 
 proptest! {
@@ -193,8 +194,17 @@ fn without_rules_a_container_has_the_default_devices() {
             (
                 "devices.allow",
                 [
-                    "c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm",
-                    "c 5:2 rwm", "c 10:200 rwm", "c 136:* rwm",
+                    "c *:* m",
+                    "b *:* m",
+                    "c 1:3 rwm",
+                    "c 1:5 rwm",
+                    "c 1:7 rwm",
+                    "c 1:8 rwm",
+                    "c 1:9 rwm",
+                    "c 5:0 rwm",
+                    "c 5:2 rwm",
+                    "c 10:200 rwm",
+                    "c 136:* rwm",
                 ]
                 .map(str::to_owned)
                 .to_vec()
@@ -227,7 +237,10 @@ fn all_with_numbers_is_not_everything() {
     let policy = Policy::decide(&[rule(true, 'a', Some(10), Some(1), "rwm")]).unwrap();
     assert!(!policy.allows_all());
     let lines = policy.lines().unwrap();
-    assert!(lines[1].1.contains(&"c 10:1 rwm".to_owned()) && lines[1].1.contains(&"b 10:1 rwm".to_owned()), "{lines:?}");
+    assert!(
+        lines[1].1.contains(&"c 10:1 rwm".to_owned()) && lines[1].1.contains(&"b 10:1 rwm".to_owned()),
+        "{lines:?}"
+    );
 }
 
 #[test]
@@ -253,8 +266,7 @@ fn rules_that_make_no_sense_are_named() {
     let many: Vec<DeviceRule> = (0..2000).map(|n| rule(true, 'c', Some(n), None, "r")).collect();
     assert_eq!(Policy::decide(&many).unwrap_err().len(), 1);
     // Rows and columns that cross make as many rules as there are crossings.
-    let crossing: Vec<DeviceRule> = (0..500)
-        .flat_map(|n| [rule(true, 'c', Some(n), None, "r"), rule(true, 'c', None, Some(n), "w")])
-        .collect();
+    let crossing: Vec<DeviceRule> =
+        (0..500).flat_map(|n| [rule(true, 'c', Some(n), None, "r"), rule(true, 'c', None, Some(n), "w")]).collect();
     assert!(Policy::decide(&crossing).is_err());
 }

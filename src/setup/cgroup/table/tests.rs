@@ -134,7 +134,8 @@ fn the_rest_of_memory() {
 #[test]
 fn shares_become_weights_as_with_runc() {
     // The three points that the curve was made for, what lies beyond them, and two from between.
-    for (shares, weight) in [(1, 1), (2, 1), (1024, 100), (262_144, 10_000), (1 << 30, 10_000), (512, 59), (2048, 174)] {
+    for (shares, weight) in [(1, 1), (2, 1), (1024, 100), (262_144, 10_000), (1 << 30, 10_000), (512, 59), (2048, 174)]
+    {
         let written = v2(&cpu(Cpu { shares: Some(shares), ..Cpu::default() }));
         assert_eq!(written, [format!("cpu.weight={weight}")], "{shares}");
     }
@@ -247,7 +248,11 @@ fn network_and_rdma() {
     let resources = Resources {
         network_class_id: Some(0x10_0001),
         network_priorities: vec![("eth0".to_owned(), 5), ("lo".to_owned(), 1)],
-        rdma: vec![("mlx5_1".to_owned(), Some(3), Some(10_000)), ("mlx4_0".to_owned(), None, Some(7)), ("x".to_owned(), None, None)],
+        rdma: vec![
+            ("mlx5_1".to_owned(), Some(3), Some(10_000)),
+            ("mlx4_0".to_owned(), None, Some(7)),
+            ("x".to_owned(), None, None),
+        ],
         ..Resources::default()
     };
     let rdma = "rdma.max=mlx5_1 hca_handle=3 hca_object=10000|mlx4_0 hca_object=7";
@@ -264,7 +269,19 @@ fn unified_names_files_and_nothing_else() {
     assert_eq!(v2(&of("memory.high", "1000")), ["memory.high=1000"]);
     assert_eq!(v2(&of("io.max", "8:0 riops=1\n8:16 riops=2\n")), ["io.max=8:0 riops=1|8:16 riops=2"]);
     assert_eq!(v2(&of("cgroup.max.depth", "2")), ["cgroup.max.depth=2"]);
-    for bad in ["../memory.max", "a/b.c", "memory..", "..", "memory", ".max", "memory.", "cgroup.procs", "cgroup.kill", "", "x.\0"] {
+    for bad in [
+        "../memory.max",
+        "a/b.c",
+        "memory..",
+        "..",
+        "memory",
+        ".max",
+        "memory.",
+        "cgroup.procs",
+        "cgroup.kill",
+        "",
+        "x.\0",
+    ] {
         let fault = v2(&of(bad, "1")).join("; ");
         assert!(fault.starts_with(&format!("! linux.resources.unified.{bad}: ")), "{bad:?}: {fault}");
     }
