@@ -389,7 +389,7 @@ fn allow_list(rules: &[Rule]) -> Vec<Instruction> {
     // The rules by (kinds, access). A rule that stands there for both kinds is one rule.
     let mut groups: Vec<(u8, u8, Vec<Rule>)> = Vec::new();
     for rule in rules {
-        let twin = rules.iter().any(|r| *r == Rule { kind: (BLOCK | CHAR) ^ rule.kind, ..*rule });
+        let twin = rules.contains(&Rule { kind: (BLOCK | CHAR) ^ rule.kind, ..*rule });
         let kinds = if twin { BLOCK | CHAR } else { rule.kind };
         if twin && rule.kind == BLOCK {
             continue;

@@ -30,7 +30,7 @@ pub(super) enum Otherwise {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Entry {
     One(Setting),
-    /// Two files of which the kernel checks one against the other: see [`Change::Pair`].
+    /// Two files of which the kernel checks one against the other: see [`super::Change::Pair`].
     Two(Setting, Setting),
     /// Refuse when the file already says this much or more.
     Below {

@@ -40,7 +40,7 @@ fn kernel_v1(files: &[(&str, Vec<String>)], request: Request) -> bool {
     let denies_all = files[0].0 == "devices.deny";
     assert_eq!(files[0].1, ["a"]);
     let mut entries = files[1..].iter().flat_map(|(_, lines)| lines).map(|line| {
-        let words: Vec<&str> = line.split(|c: char| c == ' ' || c == ':').collect();
+        let words: Vec<&str> = line.split([' ', ':']).collect();
         let [kind, major, minor, letters] = words[..] else { panic!("{line:?}") };
         let number = |word: &str| (word != "*").then(|| word.parse::<u32>().unwrap());
         let access = letters.chars().map(|c| match c {
