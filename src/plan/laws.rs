@@ -35,7 +35,7 @@ pub fn broken(plan: &Plan) -> Vec<String> {
     // After the start gate it is the starter who hears.
     law(heard.starts_with(&waited), "the parent awaits what the child tells, in order");
 
-    let pivot = find(&|step| matches!(step, Step::Rootfs(action) if matches!(action, rootfs::Action::Pivot { .. } | rootfs::Action::Move | rootfs::Action::Chroot)));
+    let pivot = find(&|step| matches!(step, Step::Rootfs(action) if matches!(action, rootfs::Action::Pivot { .. } | rootfs::Action::Move { .. } | rootfs::Action::Chroot)));
     if let Some(pivot) = pivot {
         law(last(&|step| matches!(step, Step::Mount(action) if !action.seals())).is_none_or(|at| at < pivot), "mounts come before the root is entered");
         law(find(&|step| matches!(step, Step::Mask(_))).is_none_or(|at| at > pivot), "masks come after the root is entered");

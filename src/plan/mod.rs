@@ -10,7 +10,7 @@ pub mod laws;
 pub mod step;
 
 use crate::input::Fault;
-use crate::input::config::{Config, NamespaceKind, Process};
+use crate::input::config::{Config, Namespace, NamespaceKind, Process};
 use crate::input::host::{CgroupLayout, Host};
 use crate::setup::cgroup::Cgroup;
 use crate::setup::namespaces::Birth;
@@ -147,6 +147,10 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             Console::Socket(path) => Some(path.clone()),
         };
         plan.parent(Step::Console(socket), "process.terminal", "the child will send the terminal's master end through it");
+    }
+    for action in mounts::early(&mounted) {
+        let place = format!("{} {}", action.place, action.target.display());
+        plan.parent(Step::Mount(action), place, "with rights that the child will not have; it inherits the descriptor");
     }
     plan.parent(Step::Hold(Hold::Lock), "", "execve or death lets go of it: that tells created from running");
     if request.start == Start::WhenTold {
@@ -349,14 +353,20 @@ fn decide_mounts(config: &Config, request: &Request, cgroup: Option<&Cgroup>) ->
     let Some(cgroup) = cgroup else { return Ok(Vec::new()) };
     let own: Vec<mounts::OwnCgroup> =
         cgroup.directories.iter().map(|d| mounts::OwnCgroup { mount: d.mount.clone(), directory: d.path.clone() }).collect();
+    let user = match namespaces.iter().find(|n| n.kind == NamespaceKind::User) {
+        None => mounts::User::Host,
+        Some(Namespace { path: Some(path), .. }) => mounts::User::Joined(path),
+        Some(_) => mounts::User::New { users: &config.linux.uid_mappings, groups: &config.linux.gid_mappings },
+    };
     let facts = mounts::Facts {
         bundle: &request.bundle,
+        rootfs: &rootfs_path(&request.bundle, config),
         cgroups: match cgroup.version {
             cgroup::Version::V2 => mounts::Cgroups::Unified(&own[0].directory),
             cgroup::Version::V1 => mounts::Cgroups::Legacy(&own),
         },
         cgroup_namespace: has(NamespaceKind::Cgroup),
-        user_namespace: has(NamespaceKind::User),
+        user,
         network_namespace: namespaces.iter().any(|n| n.kind == NamespaceKind::Network && n.path.is_none()),
     };
     mounts::decide(&config.mounts, &facts)

@@ -40,6 +40,7 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
             Ok(())
         }
         Step::Namespace(action) => action.apply(&mut context.namespaces).map_err(worded),
+        Step::Mount(action) => action.apply(&mut context.held).map_err(worded),
         Step::Console(socket) => console(socket.as_deref(), context).map_err(worded),
         Step::Hold(what) => hold(*what, context).map_err(worded),
         Step::Clone(how) => clone(how, context).map_err(worded),
@@ -173,6 +174,7 @@ fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
             // Init's alone from here on: a copy of ours would outlive it.
             (context.lock, context.listener, context.console) = (None, None, None);
             context.tasks.clear();
+            context.held.trees.clear();
             context.cgroup = None;
         }
         Side::Child => {

@@ -34,6 +34,8 @@ pub struct Held {
     pub root: Option<OwnedFd>,
     /// The host's procfs, checked to be one: `thread-self/attr`, `sys`, `self/fd` are reached through it, never by path.
     pub proc: Option<OwnedFd>,
+    /// Trees that the parent cloned for the mount at a place (`mounts[3]`), taken by it: see `mounts::early`.
+    pub trees: Vec<(String, OwnedFd)>,
     /// The slave side of the container's terminal.
     pub terminal: Option<OwnedFd>,
     /// The master side, until it is sent to the parent.

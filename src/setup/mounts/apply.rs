@@ -1,7 +1,7 @@
 //! Executes one mount in the child.
 
 use super::shown::{attach, setattr};
-use super::{Action, Bind, Content, Kind, Legacy, New, Remount, RootMode, What, copy_up};
+use super::{Action, Bind, Cloned, Content, Kind, Legacy, New, Remount, RootMode, What, copy_up, early};
 use crate::setup::Held;
 use crate::setup::options::Data;
 use crate::sys::mount::{self, Change, Context, Reach, attr};
@@ -22,10 +22,18 @@ const STICKY: u32 = 0o1777;
 impl Action {
     /// Makes the mount and attaches it below `held.root`.
     pub fn apply(&self, held: &mut Held) -> Result<()> {
+        if let What::Early(bind) = &self.what {
+            let tree = early::clone(bind)?;
+            held.trees.push((self.place.clone(), tree));
+            return Ok(());
+        }
+        let inherited =
+            held.trees.iter().position(|(place, _)| *place == self.place).map(|i| held.trees.swap_remove(i).1);
         let root = path::opened(&held.root)?;
         let mount = match &self.what {
             What::New(new) => new.apply(root, &self.target)?,
-            What::Bind(bind) => bind.apply(root, &self.target)?,
+            What::Bind(bind) => bind.apply(root, &self.target, inherited)?,
+            What::Early(_) => unreachable!("handled above"),
             What::Legacy(legacy) => legacy.apply(root, &self.target)?,
             What::Remount(remount) => remount.apply(root, &self.target)?,
             What::Seal => seal(root, &self.target)?,
@@ -50,12 +58,15 @@ fn put(mount: &OwnedFd, target: &OwnedFd, place: &Path) -> Result<()> {
     mount::attach(mount.as_fd(), target.as_fd()).called(|| attach(place)).map_err(|failure| {
         let kinds = (path::kind(mount), path::kind(target));
         match (failure.errno, kinds) {
-            (Errno::ENOTDIR, (Ok(source), Ok(there))) => failure.because(format!(
-                "{} in the root file system is {}, but the source is {}",
-                place.display(),
-                path::word(there),
-                path::word(source)
-            )),
+            // move_mount(2) says EINVAL, where mount(2) says ENOTDIR.
+            (_, (Ok(source), Ok(there))) if (source == SFlag::S_IFDIR) != (there == SFlag::S_IFDIR) => {
+                failure.because(format!(
+                    "{} in the root file system is {}, but the source is {}",
+                    place.display(),
+                    path::word(there),
+                    path::word(source)
+                ))
+            }
             _ => failure,
         }
     })
@@ -131,8 +142,15 @@ impl New {
 }
 
 impl Bind {
-    fn apply(&self, root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
-        let tree = self.clone_source()?;
+    fn apply(&self, root: BorrowedFd<'_>, target: &Path, inherited: Option<OwnedFd>) -> Result<OwnedFd> {
+        let tree = match (self.cloned_by, inherited) {
+            (Cloned::Child, _) => self.clone_source()?,
+            (Cloned::Parent, Some(tree)) => tree,
+            (Cloned::Parent, None) => {
+                let words = "the parent has not cloned it before the clone";
+                return Err(Failure::refused(format!("open_tree({:?}, CLONE)", self.source), Errno::EBADF, words));
+            }
+        };
         if self.source_must_be == Kind::Proc && !path::is_proc(&tree)? {
             let words = format!(
                 "host path {} is not a procfs, and only a procfs may be mounted on /proc",
@@ -151,7 +169,7 @@ impl Bind {
         Ok(tree)
     }
 
-    fn clone_source(&self) -> Result<OwnedFd> {
+    pub(super) fn clone_source(&self) -> Result<OwnedFd> {
         let recursive = if self.reach == Reach::Tree { "|RECURSIVE" } else { "" };
         let called = || format!("open_tree({:?}, CLONE{recursive})", self.source);
         mount::clone_at(AT_FDCWD, &self.source, self.reach).called(called).map_err(|failure| {

@@ -1,8 +1,9 @@
 //! What `explain` prints of a mount: its system calls in order.
 
-use super::{Action, Bind, Content, Kind, Legacy, New, Remount, RootMode, What};
+use super::{Action, Bind, Cloned, Content, IdMap, Kind, Legacy, New, Owner, Remount, RootMode, What};
 use crate::setup::options::Data;
 use crate::sys::mount::{Change, Reach, attr};
+use nix::mount::MsFlags;
 use std::fmt;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ impl fmt::Display for Action {
         let mut calls = match &self.what {
             What::New(new) => new.calls(&self.target),
             What::Bind(bind) => bind.calls(&self.target),
+            What::Early(bind) => bind.early_calls(),
             What::Legacy(legacy) => legacy.calls(&self.target),
             What::Remount(remount) => remount.calls(&self.target),
             What::Seal => vec![open(&self.target), setattr(Reach::This, &Change::set(attr::RDONLY))],
@@ -69,9 +71,30 @@ impl New {
 }
 
 impl Bind {
-    fn calls(&self, target: &Path) -> Vec<String> {
+    fn open_tree(&self) -> String {
         let recursive = if self.reach == Reach::Tree { "|RECURSIVE" } else { "" };
-        let mut calls = vec![format!("open_tree({:?}, CLONE{recursive})", self.source)];
+        format!("open_tree({:?}, CLONE{recursive})", self.source)
+    }
+
+    fn early_calls(&self) -> Vec<String> {
+        let mut calls = vec![self.open_tree(), setattr(Reach::Tree, &Change::propagate(MsFlags::MS_SLAVE))];
+        if let Some(IdMap { reach, owner }) = &self.idmap {
+            calls.push(match owner {
+                Owner::Namespace(path) => format!("openat({path:?})"),
+                Owner::Maps { .. } => "pipe2; clone3(NEWUSER); openat(\"/proc/PID/uid_map\"); write; \
+                     openat(\"/proc/PID/gid_map\"); write; openat(\"/proc/PID/ns/user\"); waitid"
+                    .into(),
+            });
+            calls.push(setattr(*reach, &Change::set(attr::IDMAP)));
+        }
+        calls
+    }
+
+    fn calls(&self, target: &Path) -> Vec<String> {
+        let mut calls = Vec::new();
+        if self.cloned_by == Cloned::Child {
+            calls.push(self.open_tree());
+        }
         if self.source_must_be == Kind::Proc {
             calls.push("fstatfs".into());
         }
