@@ -6,7 +6,7 @@
 //! Try it by hand: `jq -c 'paths|join(".")' config.json` shows the places that faults name.
 //!
 //! What goes wrong: oci-spec's types fill in required keys that are missing, know two scheduler flags by wrong names, take `CHOWN` for a
-//! capability, and keep a hugetlb limit in 63 bits. Each has its kind of [`Node`] here. Limits on size and depth stand here too, so
+//! capability, keep a hugetlb limit in 63 bits, and, as all derived types, take an array for an object. Each has its kind of [`Node`] here. Limits on size and depth stand here too, so
 //! that a hostile file costs little memory: see the constants.
 
 use super::Fault;
@@ -256,8 +256,8 @@ static LINUX: Node = Object(&[
     opt("maskedPaths", &WORDS),
     opt("readonlyPaths", &WORDS),
     opt("mountLabel", &Leaf),
-    opt("intelRdt", &Leaf),
-    opt("memoryPolicy", &Leaf),
+    opt("intelRdt", &Unknown),
+    opt("memoryPolicy", &Unknown),
     opt("personality", &Object(&[fill("domain", &Leaf, r#""LINUX""#), opt("flags", &WORDS)])),
     opt("timeOffsets", &Map(&Object(&[opt("secs", &Leaf), opt("nanosecs", &Leaf)]))),
 ]);
@@ -453,8 +453,12 @@ impl<'de> Visitor<'de> for Walk<'_> {
         self.count()?;
         let node = match self.node {
             Node::List(node) => node,
-            Node::Unknown => &Unknown,
-            _ => &Leaf,
+            // serde's derived structs would take the elements for the fields in their order, and `[]` for a good config.json.
+            Node::Object(_) => {
+                self.fault("is an array, not an object");
+                &Unknown
+            }
+            _ => &Unknown,
         };
         for at in 0.. {
             self.survey.at.push(Piece::Index(at));
@@ -477,7 +481,12 @@ impl<'de> Visitor<'de> for Walk<'_> {
         }
         let keys: &'static [Key] = match self.node {
             Node::Object(keys) => keys,
-            _ => &[],
+            Node::Map(_) | Node::List(_) | Node::Unknown => &[],
+            // serde takes {"SCMP_ACT_LOG": null} for the word alone.
+            _ => {
+                self.fault("is an object, not a single value");
+                &[]
+            }
         };
         let mut seen = 0_u64;
         while let Some(found) = map.next_key_seed(Find { keys, node: self.node })? {
@@ -489,7 +498,6 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 Found::Other(name) => {
                     let node = match self.node {
                         Node::Map(node) => node,
-                        Node::Leaf => &Leaf,
                         _ => &Unknown,
                     };
                     (Piece::Name(name), node, None)
@@ -501,17 +509,16 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 self.fault("the name contains a NUL byte");
             }
             let value = map.next_value_seed(Walk { survey: self.survey, node })?;
-            if value == Seen::Null {
-                self.survey.rewrite = true;
-            }
-            if let Some(at) = key {
-                if seen & (1 << at) != 0 {
-                    self.fault("given twice");
-                }
-                if value == Seen::Something {
+            match (value, key) {
+                (Seen::Null, _) => self.survey.rewrite = true,
+                (Seen::Something, Some(at)) => {
+                    if seen & (1 << at) != 0 {
+                        self.fault("given twice");
+                    }
                     seen |= 1 << at;
                     self.survey.rewrite |= keys[at].need == Need::Apart;
                 }
+                (Seen::Something, None) => {}
             }
             self.survey.at.pop();
         }
@@ -579,6 +586,7 @@ fn find_folded(keys: &[Key], name: &str) -> Option<usize> {
 pub fn rewrite(value: &mut Value, node: &'static Node) {
     match (node, value) {
         (Node::Object(keys), Value::Object(map)) => {
+            map.retain(|_, inner| !inner.is_null());
             let strange: Vec<String> =
                 map.keys().filter(|name| !keys.iter().any(|key| key.name == *name)).cloned().collect();
             for name in strange {
@@ -587,7 +595,6 @@ pub fn rewrite(value: &mut Value, node: &'static Node) {
                     map.entry(keys[at].name).or_insert(inner);
                 }
             }
-            map.retain(|_, inner| !inner.is_null());
             for key in *keys {
                 match (key.need, map.get_mut(key.name)) {
                     (_, Some(inner)) if is_empty_word(inner, key.node) => {
@@ -623,6 +630,9 @@ pub fn rewrite(value: &mut Value, node: &'static Node) {
         (Node::Unsigned, value) if value.as_u64().is_some_and(|number| i64::try_from(number).is_err()) => {
             *value = i64::MAX.into();
         }
+        // Named by the walk as a fault; so that serde refuses them too.
+        (Node::Object(_), value @ Value::Array(_)) => *value = Value::Bool(false),
+        (Leaf | Word | Capability | SchedulerFlag | Unsigned, value @ Value::Object(_)) => *value = Value::Bool(false),
         _ => {}
     }
 }
