@@ -2,7 +2,7 @@
 //!
 //! Try it by hand: `mkdir -p b/rootfs && cd b && corten spec && jq . config.json`.
 //!
-//! Reading takes two passes. A walk over the text ([`keys`]) finds what no type can see, at a cost of a few microseconds and without building
+//! Reading takes two passes. A [`walk`] over the text finds what no type can see, at a cost of a few microseconds and without building
 //! anything; then oci-spec's types read it directly. Only a text that the types would misread or refuse is read a second way: as a tree,
 //! rewritten to exact names, where every value of a wrong type is noted and taken out, until the rest can be read. So a wrong
 //! type in one place does not hide an empty path in another: every fault is reported, each with its place.
@@ -12,8 +12,9 @@
 
 use super::check::check;
 use super::config::{Config, Process};
-use super::keys::{self, Node, Survey};
+use super::keys::{self, Node};
 use super::place::{Piece, Place, Report, place};
+use super::walk::{self, Survey};
 use super::{Fault, convert};
 use crate::error::{Error, Result};
 use oci_spec::runtime as oci;
@@ -157,7 +158,7 @@ fn read<T: DeserializeOwned>(
     root: &'static Node,
     apart: &[&str],
 ) -> std::result::Result<Loaded<T>, Vec<Fault>> {
-    let survey = keys::survey(text, root).map_err(|fault| vec![fault])?;
+    let survey = walk::survey(text, root).map_err(|fault| vec![fault])?;
     let hopeful = !survey.rewrite && survey.report.faults.is_empty();
     if hopeful && let Ok(value) = serde_json::from_slice(text) {
         return Ok(Loaded { value: Some(value), apart: None, report: survey.report, gone: Removed::default() });
@@ -176,7 +177,7 @@ fn read_as_tree<T: DeserializeOwned>(text: &[u8], root: &'static Node, apart: &[
             return Loaded { value: None, apart: None, report, gone: Removed::default() };
         }
     };
-    keys::rewrite(&mut tree, root);
+    walk::rewrite(&mut tree, root);
     let apart = take(&mut tree, apart);
     let mut gone = Removed::default();
     for _ in 0..MAX_TYPE_FAULTS {
@@ -184,11 +185,11 @@ fn read_as_tree<T: DeserializeOwned>(text: &[u8], root: &'static Node, apart: &[
             Ok(value) => return Loaded { value: Some(value), apart, report, gone },
             Err(error) => error,
         };
-        let mut pieces: Vec<Piece> = error.path().iter().filter_map(keys::piece).collect();
+        let mut pieces: Vec<Piece> = error.path().iter().filter_map(walk::piece).collect();
         let words = error.inner().to_string();
         // The walk has named every missing key already, by the place of the key itself.
         if !words.starts_with("missing field") {
-            report.fault(place(&gone.original(&pieces)), keys::plain_type_error(&words));
+            report.fault(place(&gone.original(&pieces)), walk::plain_type_error(&words));
         }
         while !pieces.is_empty() && !gone.remove(&mut tree, &pieces) {
             pieces.pop();
@@ -285,5 +286,5 @@ impl Removed {
 }
 
 #[cfg(test)]
-#[path = "bundle_tests.rs"]
+#[path = "bundle_tests/mod.rs"]
 mod tests;
