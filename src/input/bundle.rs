@@ -2,7 +2,7 @@
 //!
 //! Try it by hand: `mkdir -p b/rootfs && cd b && corten spec && jq . config.json`.
 //!
-//! Reading takes two passes. A [`walk`] over the text finds what no type can see, at a cost of a few microseconds and without building
+//! Reading takes two passes. A walk over the text finds what no type can see, at a cost of a few microseconds and without building
 //! anything; then oci-spec's types read it directly. Only a text that the types would misread or refuse is read a second way: as a tree,
 //! rewritten to exact names, where every value of a wrong type is noted and taken out, until the rest can be read. So a wrong
 //! type in one place does not hide an empty path in another: every fault is reported, each with its place.
