@@ -7,7 +7,8 @@ use crate::input::bundle::Bundle;
 use crate::input::host::Host;
 use crate::plan::{self, Console, Plan, Request, Start};
 use crate::run::{self, Context};
-use crate::setup::{label, program, rootfs};
+use crate::setup::program;
+use crate::setup::rootfs::Way;
 use crate::state::status::boot;
 use crate::state::{FORMAT, Process, State};
 use clap::ArgMatches;
@@ -64,11 +65,15 @@ pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Re
         start,
         console: args.get_one::<PathBuf>("console-socket").map_or(Console::Here, |path| Console::Socket(absolute(path))),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
-        preserve_fds: args.get_one::<u32>("preserve-fds").copied().unwrap_or(0),
-        root_change: if args.get_flag("no-pivot") { rootfs::Change::Move } else { rootfs::Change::Pivot },
-        keyring: if args.get_flag("no-new-keyring") { label::Keyring::Keep } else { label::Keyring::New },
-        handed: program::Handed::from_environment(),
+        way: if args.get_flag("no-pivot") { Way::Move } else { Way::Pivot },
+        inherited: inherited(args),
     }
+}
+
+/// Descriptors and variables that go on to the program.
+pub fn inherited(args: &ArgMatches) -> program::Inherited {
+    let preserve = args.get_one::<u32>("preserve-fds").copied().unwrap_or(0);
+    program::inherited(|key| std::env::var(key).ok(), std::process::id(), preserve)
 }
 
 /// A path as the caller means it.

@@ -1,6 +1,6 @@
 //! `exec`: another process in a running container.
 
-use super::create::{Foreground, absolute, check_terminal};
+use super::create::{Foreground, absolute, check_terminal, inherited};
 use super::{container, faults, kept_config, require};
 use crate::cli::Invocation;
 use crate::error::{Error, Result, io_words};
@@ -8,7 +8,7 @@ use crate::input::bundle;
 use crate::input::config::{Capabilities, Config, Process, User};
 use crate::plan::{self, Console, exec::Request};
 use crate::run::{self, Context, parent, wait};
-use crate::setup::{caps, program};
+use crate::setup::caps;
 use crate::state::status::Status;
 use clap::ArgMatches;
 use std::io::Read;
@@ -43,8 +43,7 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
         init: init.pid,
         console: console.map_or(Console::Here, |path| Console::Socket(absolute(path))),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
-        preserve_fds: args.get_one::<u32>("preserve-fds").copied().unwrap_or(0),
-        handed: program::Handed::from_environment(),
+        inherited: inherited(args),
     };
     let plan = plan::exec::process(&process, &config, &state.cgroup, &request).map_err(|found| faults("process", &found))?;
     let bundle = state.bundle.clone();

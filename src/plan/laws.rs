@@ -2,7 +2,7 @@
 
 use super::Plan;
 use super::step::{Side, Step};
-use crate::setup::program;
+use crate::setup::{caps, program, rootfs};
 
 /// The laws that a plan breaks, in words; empty for a good one.
 pub fn broken(plan: &Plan) -> Vec<String> {
@@ -17,7 +17,7 @@ pub fn broken(plan: &Plan) -> Vec<String> {
     let last = |wanted: &dyn Fn(&Step) -> bool| lines.iter().rposition(|line| wanted(&line.step));
     let child: Vec<&Step> = lines.iter().filter(|line| line.side == Side::Child).map(|line| &line.step).collect();
 
-    let executes = |step: &Step| matches!(step, Step::Program(program::Action::Execute { .. }));
+    let executes = |step: &Step| matches!(step, Step::Program(program::Action::Execute(_)));
     law(child.iter().filter(|step| executes(step)).count() == 1, "exactly one execve");
     law(child.last().is_some_and(|step| executes(step)), "the execve is the child's last step");
 
@@ -35,13 +35,13 @@ pub fn broken(plan: &Plan) -> Vec<String> {
     // After the start gate it is the starter who hears.
     law(heard.starts_with(&waited), "the parent awaits what the child tells, in order");
 
-    let pivot = find(&|step| matches!(step, Step::Rootfs(action) if action.enters()));
+    let pivot = find(&|step| matches!(step, Step::Rootfs(action) if matches!(action, rootfs::Action::Pivot { .. } | rootfs::Action::Move | rootfs::Action::Chroot)));
     if let Some(pivot) = pivot {
-        law(last(&|step| matches!(step, Step::Mount(_))).is_none_or(|at| at < pivot), "mounts come before the root is entered");
+        law(last(&|step| matches!(step, Step::Mount(action) if !action.seals())).is_none_or(|at| at < pivot), "mounts come before the root is entered");
         law(find(&|step| matches!(step, Step::Mask(_))).is_none_or(|at| at > pivot), "masks come after the root is entered");
         law(last(&|step| matches!(step, Step::Device(_))).is_none_or(|at| at < pivot), "devices come before the root is entered");
     }
-    let rights_end = find(&|step| matches!(step, Step::Caps(action) if action.ends_rights()));
+    let rights_end = find(&|step| matches!(step, Step::Caps(caps::Action::Sets(_))));
     if let Some(end) = rights_end {
         let needs_rights = |step: &Step| matches!(step, Step::Mount(_) | Step::Mask(_) | Step::Rootfs(_) | Step::Name(_) | Step::Sysctl(_) | Step::Device(_));
         law(last(&needs_rights).is_none_or(|at| at < end), "what needs rights comes before they end");

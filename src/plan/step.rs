@@ -2,8 +2,6 @@
 
 use crate::input::config::Hook;
 use crate::setup::{caps, cgroup, dev, hooks, idmap, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl, terminal, user};
-use crate::sys::process::Flags;
-use std::fmt;
 use std::path::PathBuf;
 
 /// Which process executes a step.

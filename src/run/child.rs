@@ -59,7 +59,7 @@ fn step(step: &Step, context: &mut Context) -> Result<()> {
         Step::User(action) => action.apply(held),
         Step::Caps(action) => action.apply(held),
         Step::Program(action) => action.apply(held),
-        Step::Seccomp(filter) => filter.apply(),
+        Step::Seccomp(filter) => crate::setup::seccomp::apply(filter).map(drop),
         Step::Hooks(kind, list) => run_hooks(*kind, list, context),
         Step::AwaitStart => await_start(context),
         other => Err(Failure::refused(other.to_string(), Errno::ENOSYS, "a step of the parent in the child's hands")),

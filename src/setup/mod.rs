@@ -18,6 +18,7 @@ pub mod limits;
 pub mod mask;
 pub mod mounts;
 pub mod names;
+pub mod namespaces;
 pub mod options;
 pub mod program;
 pub mod rootfs;
@@ -41,6 +42,8 @@ pub struct Held {
     pub home: Option<String>,
     /// The working directory was entered before the change of user.
     pub entered: bool,
+    /// Sentences for the log of whoever asked for the container.
+    pub warnings: Vec<String>,
     /// The program that was found, laid out for execve.
     pub program: Option<Program>,
 }

@@ -175,6 +175,13 @@ const OVER_PROC: [&str; 10] = [
 /// What a cgroup mount always gets.
 const CGROUP: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC;
 
+impl Action {
+    /// Does it only close what was mounted before, after everything in it is made?
+    pub fn seals(&self) -> bool {
+        matches!(self.what, What::Seal)
+    }
+}
+
 /// Decides the mounts, in order. All faults at once.
 pub fn decide(mounts: &[Mount], facts: &Facts) -> Result<Vec<Action>, Vec<Fault>> {
     let mut actions = Vec::new();

@@ -113,12 +113,12 @@ pub fn of(entry: &Entry, state: &State) -> Status {
     }
     if is_held(entry) {
         return match (state.gate, state.ready) {
-            (true, true) if state.cgroup.is_frozen() => Status::Paused,
+            (true, true) if state.cgroup.is_frozen().unwrap_or(false) => Status::Paused,
             (true, true) => Status::Created,
             _ => Status::Creating,
         };
     }
-    if state.cgroup.is_frozen() { Status::Paused } else { Status::Running }
+    if state.cgroup.is_frozen().unwrap_or(false) { Status::Paused } else { Status::Running }
 }
 
 /// Is init still before its execve? It holds the lock on a close-on-exec descriptor: exec or death lets go of it.

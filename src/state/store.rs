@@ -9,7 +9,7 @@ use super::{FORMAT, State};
 use crate::error::{Error, Result};
 use crate::sys::Called;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, AT_FDCWD, Flock, FlockArg, OFlag, RenameFlags, open, openat, renameat2};
+use nix::fcntl::{AtFlags, AT_FDCWD, Flock, FlockArg, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat, write};
 use std::fs::File;
@@ -74,7 +74,7 @@ impl Store {
         let filled = self.fill(&place, state, files);
         let taken = filled.and_then(|dir| {
             let target = self.path.join(&state.id);
-            match renameat2(AT_FDCWD, &place, AT_FDCWD, &target, RenameFlags::RENAME_NOREPLACE) {
+            match crate::sys::rename_new(&place, &target) {
                 Ok(()) => Ok(Entry { dir, path: target }),
                 Err(Errno::EEXIST) => Err(self.taken(&state.id)),
                 Err(errno) => Err(Err::<(), _>(errno).called(|| format!("renameat2({place:?}, {target:?})")).unwrap_err().into()),

@@ -36,6 +36,13 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Cgroup {
+    /// The memory limit that is in force, as an assignment to its file: `memory.max = 4194304`.
+    pub fn memory_limit(&self) -> Option<String> {
+        let file = if self.version == Version::V1 { "memory.limit_in_bytes" } else { "memory.max" };
+        let text = std::fs::read_to_string(self.directory("memory")?.path.join(file)).ok()?;
+        Some(format!("{file} = {}", text.trim()))
+    }
+
     /// Stops every process of the group; returns when all have stopped. Error after 2 s, and then nothing is frozen.
     pub fn freeze(&self) -> Result<()> {
         let directory = self.freezer()?;
