@@ -15,6 +15,10 @@
 #[macro_use]
 mod harness;
 
+mod dev;
 mod lifecycle;
+mod mounts;
 mod namespaces;
+mod process;
+mod signals;
 mod state;

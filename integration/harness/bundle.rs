@@ -108,6 +108,14 @@ impl Bundle {
         })
     }
 
+    /// The host's /usr, read-only: perl makes any system call.
+    pub fn with_usr(self) -> Bundle {
+        for dir in ["lib", "lib64"] {
+            symlink(format!("usr/{dir}"), self.in_rootfs(dir)).expect("symlink");
+        }
+        self.edit(|spec| base::add_mount(spec, base::bind("/usr", "/usr", &["rbind", "ro"])))
+    }
+
     /// A new user namespace: root inside is 100000 outside, and owns the root directory.
     pub fn user_namespace(self) -> Bundle {
         self.own_rootfs(100_000).edit(|spec| {
