@@ -176,18 +176,12 @@ struct Run {
 
 /// Writes the program that decides from `root` on.
 pub fn assemble(graph: &Graph, root: Node) -> Vec<Instruction> {
-<<<<<<< HEAD
-    let mut writer =
-        Writer { graph, backwards: Vec::with_capacity(graph.len() + 16), places: HashMap::with_capacity(graph.len()) };
-    writer.write(root, None);
-=======
     let mut writer = Writer {
         graph,
         backwards: Vec::with_capacity(graph.size() + 16),
         places: HashMap::with_capacity(graph.size()),
     };
     writer.write(root);
->>>>>>> seccomp
     writer.backwards.reverse();
     writer.backwards
 }
