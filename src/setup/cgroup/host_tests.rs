@@ -131,9 +131,10 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let _ = self.cgroup.kill_all(libc::SIGKILL);
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !self.children.is_empty() && Instant::now() < deadline {
+            self.children.retain_mut(|child| child.kill().is_err() || child.try_wait().is_ok_and(|end| end.is_none()));
+            std::thread::sleep(Duration::from_millis(1));
         }
         let removed = self.cgroup.remove();
         for directory in &self.cgroup.directories {
