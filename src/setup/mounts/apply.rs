@@ -72,14 +72,15 @@ fn put(mount: &OwnedFd, target: &OwnedFd, place: &Path) -> Result<()> {
     })
 }
 
-/// Finds what is at the target. A path without symbolic links is where it says; through a link it must not end in a procfs.
-fn find(root: BorrowedFd<'_>, target: &Path, flags: OFlag, links: Links) -> Result<Option<OwnedFd>> {
+/// What is at the target, and whether links had to be followed. A path without symbolic links is where it says; through a link it
+/// must not end in a procfs.
+fn find(root: BorrowedFd<'_>, target: &Path, flags: OFlag, links: Links) -> Result<(Option<OwnedFd>, Links)> {
     match path::find_below(root, target, flags, Links::Refuse) {
         Err(failure) if failure.errno == Errno::ELOOP && links == Links::Follow => {
             let found = path::find_below(root, target, flags, Links::Follow)?;
-            found.map(|fd| outside_proc(fd, target)).transpose()
+            Ok((found.map(|fd| outside_proc(fd, target)).transpose()?, Links::Follow))
         }
-        done => done,
+        done => Ok((done?, Links::Refuse)),
     }
 }
 
@@ -94,11 +95,20 @@ fn outside_proc(fd: OwnedFd, target: &Path) -> Result<OwnedFd> {
 
 /// The directory at the target, and whether it was there before.
 fn directory(root: BorrowedFd<'_>, target: &Path, links: Links) -> Result<(OwnedFd, Was)> {
-    if let Some(fd) = find(root, target, OFlag::O_PATH | OFlag::O_DIRECTORY, links)? {
-        return Ok((fd, Was::There));
+    match find(root, target, OFlag::O_PATH | OFlag::O_DIRECTORY, links)? {
+        (Some(fd), _) => Ok((fd, Was::There)),
+        (None, links) => Ok((missing_directory(root, target, links)?, Was::Missing)),
     }
-    let fd = path::make_directory(root, target, DIRECTORY, links)?;
-    Ok((outside_proc(fd, target)?, Was::Missing))
+}
+
+fn missing_directory(root: BorrowedFd<'_>, target: &Path, links: Links) -> Result<OwnedFd> {
+    let fd = path::make_missing_directory(root, target, DIRECTORY, links)?;
+    if links == Links::Follow { outside_proc(fd, target) } else { Ok(fd) }
+}
+
+fn missing_file(root: BorrowedFd<'_>, target: &Path, links: Links) -> Result<OwnedFd> {
+    let fd = path::make_missing_file(root, target, FILE, links)?;
+    if links == Links::Follow { outside_proc(fd, target) } else { Ok(fd) }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -145,8 +155,12 @@ impl Bind {
     fn apply(&self, root: BorrowedFd<'_>, target: &Path, inherited: Option<OwnedFd>) -> Result<OwnedFd> {
         let tree = match (self.cloned_by, inherited) {
             (Cloned::Child, _) => self.clone_source()?,
+            (Cloned::Both, Some(tree)) => self.clone_source().or_else(|failure| match failure.errno {
+                Errno::EACCES | Errno::EPERM => Ok(tree),
+                _ => Err(failure),
+            })?,
             (Cloned::Parent, Some(tree)) => tree,
-            (Cloned::Parent, None) => {
+            (_, None) => {
                 let words = "the parent has not cloned it before the clone";
                 return Err(Failure::refused(format!("open_tree({:?}, CLONE)", self.source), Errno::EBADF, words));
             }
@@ -161,9 +175,9 @@ impl Bind {
         change(&tree, Reach::This, &self.this)?;
         change(&tree, Reach::Tree, &self.tree)?;
         let place = match find(root, target, OFlag::O_PATH, self.links)? {
-            Some(fd) => fd,
-            None if path::kind(&tree)? == SFlag::S_IFDIR => directory(root, target, self.links)?.0,
-            None => outside_proc(path::make_file(root, target, FILE, self.links)?, target)?,
+            (Some(fd), _) => fd,
+            (None, links) if path::kind(&tree)? == SFlag::S_IFDIR => missing_directory(root, target, links)?,
+            (None, links) => missing_file(root, target, links)?,
         };
         put(&tree, &place, target)?;
         Ok(tree)

@@ -92,7 +92,7 @@ impl Bind {
 
     fn calls(&self, target: &Path) -> Vec<String> {
         let mut calls = Vec::new();
-        if self.cloned_by == Cloned::Child {
+        if self.cloned_by != Cloned::Parent {
             calls.push(self.open_tree());
         }
         if self.source_must_be == Kind::Proc {
