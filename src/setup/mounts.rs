@@ -24,6 +24,7 @@
 mod apply;
 mod copy_up;
 mod early;
+mod long;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -123,6 +124,8 @@ struct New {
     links: Links,
     mode: RootMode,
     content: Content,
+    /// What is bound instead where the namespace may not mount it: the container's own cgroup.
+    instead: Option<PathBuf>,
 }
 
 /// Where the permissions of a new file system's root come from.
@@ -368,7 +371,10 @@ fn what(mount: &Mount, target: &Path, options: Options, facts: &Facts) -> What {
             let this = Change { set: options.this.set | CGROUP, ..options.this };
             What::Bind(bind(own.to_owned(), Reach::Tree, &Options { this, ..options }))
         }
-        ("cgroup", Cgroups::Unified(_)) => What::New(new("cgroup2", mount, options, links)),
+        // Whose cgroup namespace it is decides the kernel: a joined one may belong to another user namespace.
+        ("cgroup" | "cgroup2", Cgroups::Unified(own)) => {
+            What::New(New { instead: Some(own.to_owned()), ..new("cgroup2", mount, options, links) })
+        }
         (kind, _) => What::New(new(kind, mount, options, links)),
     }
 }
@@ -407,6 +413,7 @@ fn new(kind: &str, mount: &Mount, options: Options, links: Links) -> New {
         links,
         mode: if kind == "tmpfs" && !has_mode { RootMode::Covered } else { RootMode::Own },
         content: if options.copy_up { Content::Covered } else { Content::Empty },
+        instead: None,
     }
 }
 

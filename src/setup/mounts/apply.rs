@@ -1,7 +1,7 @@
 //! Executes one mount in the child.
 
 use super::shown::{attach, setattr};
-use super::{Action, Bind, Cloned, Content, Kind, Legacy, New, Remount, RootMode, What, copy_up, early};
+use super::{Action, Bind, Cloned, Content, Kind, Legacy, New, Remount, RootMode, What, copy_up, early, long};
 use crate::setup::Held;
 use crate::setup::options::Data;
 use crate::sys::mount::{self, Change, Context, Reach, attr};
@@ -133,21 +133,49 @@ impl New {
             (RootMode::Covered, Was::Missing) => Some(STICKY),
             (RootMode::Covered, Was::There) => Some(fstat(&place).called(|| "fstat".into())?.st_mode & 0o7777),
         };
-        let context = Context::open(&self.kind)?;
-        if let Some(source) = &self.source {
-            context.set("source", source)?;
+        if long::needed(self) {
+            return long::apply(self, root, &place, target);
         }
-        if let Some(mode) = mode {
-            context.set("mode", &format!("{mode:o}"))?;
-        }
-        configure(&context, &self.flags, &self.data)?;
-        context.create()?;
-        let mount = context.mount(self.attributes)?;
+        let mount = match (self.make(mode), &self.instead) {
+            (Err(failure), Some(own)) if matches!(failure.errno, Errno::EPERM | Errno::EBUSY) => {
+                let own = mount::clone_at(AT_FDCWD, own, Reach::Tree)
+                    .called(|| format!("open_tree({own:?}, CLONE|RECURSIVE)"))?;
+                change(&own, Reach::This, &Change::set(self.attributes))?;
+                own
+            }
+            (made, _) => made?,
+        };
         if self.content == Content::Covered {
             copy_up::copy(place.as_fd(), mount.as_fd())?;
         }
         put(&mount, &place, target)?;
         Ok(mount)
+    }
+
+    fn make(&self, mode: Option<u32>) -> Result<OwnedFd> {
+        let make = || {
+            let context = Context::open(&self.kind)?;
+            if let Some(source) = &self.source {
+                context.set("source", source)?;
+            }
+            if let Some(mode) = mode {
+                context.set("mode", &format!("{mode:o}"))?;
+            }
+            configure(&context, &self.flags, &self.data)?;
+            context.create()?;
+            context.mount(self.attributes)
+        };
+        make().map_err(|failure: Failure| match (failure.errno, self.kind.as_str()) {
+            (Errno::EPERM, "proc") => failure
+                .because("procfs can only be mounted by who owns the pid namespace: a user namespace needs a new one"),
+            (Errno::EPERM, "sysfs") => failure.because("sysfs can only be mounted by who owns the network namespace"),
+            (Errno::EPERM, "mqueue") => failure
+                .because("mqueue can only be mounted by who owns the ipc namespace: a user namespace needs a new one"),
+            (Errno::EPERM, kind) if failure.because.is_none() => {
+                failure.because(format!("file system {kind:?} may not be mounted in this user namespace"))
+            }
+            _ => failure,
+        })
     }
 }
 
@@ -246,8 +274,13 @@ impl Remount {
     }
 }
 
+/// The uppermost mount at the target.
+pub(super) fn find_mounted(root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
+    path::open_below(root, target, OFlag::O_PATH, Links::Follow)
+}
+
 fn seal(root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
-    let there = path::open_below(root, target, OFlag::O_PATH, Links::Follow)?;
+    let there = find_mounted(root, target)?;
     change(&there, Reach::This, &Change::set(attr::RDONLY))?;
     Ok(there)
 }

@@ -1,6 +1,6 @@
 //! What `explain` prints of a mount: its system calls in order.
 
-use super::{Action, Bind, Cloned, Content, IdMap, Kind, Legacy, New, Owner, Remount, RootMode, What};
+use super::{Action, Bind, Cloned, Content, IdMap, Kind, Legacy, New, Owner, Remount, RootMode, What, long};
 use crate::setup::options::Data;
 use crate::sys::mount::{Change, Reach, attr};
 use nix::mount::MsFlags;
@@ -54,6 +54,12 @@ impl New {
         if self.mode == RootMode::Covered {
             calls.push("fstat".into());
         }
+        if long::needed(self) {
+            let calls_by_path =
+                format!("open(\".\", O_PATH); fchdir({target:?}); {}; fchdir(\".\")", long::shown(self, target));
+            calls.extend([calls_by_path, open(target)]);
+            return calls;
+        }
         calls.push(format!("fsopen({:?})", self.kind));
         calls.extend(self.source.iter().map(|source| format!("fsconfig(SET_STRING, \"source\", {source:?})")));
         if self.mode == RootMode::Covered {
@@ -62,6 +68,12 @@ impl New {
         calls.extend(config(&self.flags, &self.data));
         calls.push("fsconfig(CMD_CREATE)".into());
         calls.push(format!("fsmount({})", attr::names(self.attributes)));
+        if let Some(own) = &self.instead {
+            calls.push(format!(
+                "[open_tree({own:?}, CLONE|RECURSIVE); {}]",
+                setattr(Reach::This, &Change::set(self.attributes))
+            ));
+        }
         if self.content == Content::Covered {
             calls.push(format!("[copy of {target:?}]"));
         }
