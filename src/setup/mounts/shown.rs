@@ -26,8 +26,20 @@ fn open(target: &Path) -> String {
     format!("openat2(root, {target:?})")
 }
 
+/// In brackets: what is called when it is missing.
 fn open_or_make(target: &Path) -> String {
-    format!("openat2(root, {target:?}); [mkdirat(root, {target:?})]")
+    let parent = target.parent().unwrap_or(target);
+    format!(
+        "openat2(root, {target:?}); [openat2(root, {parent:?}); mkdirat({target:?}); openat({target:?}, O_PATH|O_NOFOLLOW)]"
+    )
+}
+
+fn open_or_make_either(target: &Path) -> String {
+    let parent = target.parent().unwrap_or(target);
+    format!(
+        "openat2(root, {target:?}); [fstat; openat2(root, {parent:?}); mkdirat or openat({target:?}, O_CREAT); \
+         openat({target:?}, O_PATH|O_NOFOLLOW)]"
+    )
 }
 
 pub(super) fn setattr(reach: Reach, change: &Change) -> String {
@@ -115,7 +127,7 @@ impl Bind {
                 calls.push(setattr(reach, change));
             }
         }
-        calls.push(format!("openat2(root, {target:?}); [mkdirat or openat(root, {target:?}, O_CREAT)]"));
+        calls.push(open_or_make_either(target));
         calls.push(attach(target));
         calls
     }
