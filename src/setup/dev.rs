@@ -267,12 +267,19 @@ fn shown(node: &Device) -> String {
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut calls =
-            vec![format!("openat2(root, {:?}); [mkdirat(root, {:?})]; umask(0)", self.directory, self.directory)];
+        let directory = &self.directory;
+        let parent = directory.parent().unwrap_or(directory);
+        let mut calls = vec![format!(
+            "openat2(root, {directory:?}); [openat2(root, {parent:?}); mkdirat({directory:?}); openat({directory:?}, \
+             O_PATH|O_NOFOLLOW)]; umask(0)"
+        )];
         for node in &self.nodes {
             let path = &node.path;
             if self.means == Means::Bind && node.kind != DeviceKind::Fifo {
-                calls.push(format!("open_tree({path:?}, CLONE); fstat; openat({path:?}, O_CREAT|O_EXCL); openat({path:?}, O_PATH|O_NOFOLLOW); fstat; move_mount({path:?})"));
+                calls.push(format!(
+                    "open_tree({path:?}, CLONE); fstat; openat({path:?}, O_CREAT|O_EXCL); openat({path:?}, O_PATH|O_NOFOLLOW); \
+                     fstat; move_mount({path:?})"
+                ));
                 continue;
             }
             calls.push(shown(node));

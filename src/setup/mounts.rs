@@ -24,6 +24,7 @@
 mod apply;
 mod copy_up;
 mod early;
+mod long;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -123,6 +124,8 @@ struct New {
     links: Links,
     mode: RootMode,
     content: Content,
+    /// What is bound instead where the namespace may not mount it: the container's own cgroup.
+    instead: Option<PathBuf>,
 }
 
 /// Where the permissions of a new file system's root come from.
@@ -160,8 +163,11 @@ struct Bind {
 enum Cloned {
     /// The child, when the mount's turn comes.
     Child,
-    /// The parent, before the clone, with the rights that the child will not have.
+    /// The parent, before the clone: only it may map owners.
     Parent,
+    /// Both, and the parent's is used where the child has no access: a clone of its own keeps the attributes that the kernel has
+    /// locked for the namespace, the parent's does not.
+    Both,
 }
 
 /// Owners shown other than they are.
@@ -268,7 +274,7 @@ pub fn decide_late(mounts: &[Mount]) -> Vec<Action> {
 /// The parent's part, before the clone: trees that only it may clone or map. They are kept in `held.trees`, which the child inherits.
 pub fn early(actions: &[Action]) -> Vec<Action> {
     let early = |action: &Action| match &action.what {
-        What::Bind(bind) if bind.cloned_by == Cloned::Parent => {
+        What::Bind(bind) if bind.cloned_by != Cloned::Child => {
             Some(Action { what: What::Early(bind.clone()), propagation: vec![], ..action.clone() })
         }
         _ => None,
@@ -344,7 +350,11 @@ fn what(mount: &Mount, target: &Path, options: Options, facts: &Facts) -> What {
         // What an earlier mount may have made is not there before the clone.
         let outside = !matches!(facts.user, User::Host) && !source.starts_with(facts.rootfs);
         let idmap = idmap(mount, &options, facts);
-        let cloned_by = if idmap.is_some() || outside { Cloned::Parent } else { Cloned::Child };
+        let cloned_by = match (&idmap, outside) {
+            (Some(_), _) => Cloned::Parent,
+            (None, true) => Cloned::Both,
+            (None, false) => Cloned::Child,
+        };
         return What::Bind(Bind { cloned_by, idmap, ..bind(source, options.bind.unwrap_or_default(), &options) });
     }
     match (mount.kind.as_str(), facts.cgroups) {
@@ -361,7 +371,10 @@ fn what(mount: &Mount, target: &Path, options: Options, facts: &Facts) -> What {
             let this = Change { set: options.this.set | CGROUP, ..options.this };
             What::Bind(bind(own.to_owned(), Reach::Tree, &Options { this, ..options }))
         }
-        ("cgroup", Cgroups::Unified(_)) => What::New(new("cgroup2", mount, options, links)),
+        // Whose cgroup namespace it is decides the kernel: a joined one may belong to another user namespace.
+        ("cgroup" | "cgroup2", Cgroups::Unified(own)) => {
+            What::New(New { instead: Some(own.to_owned()), ..new("cgroup2", mount, options, links) })
+        }
         (kind, _) => What::New(new(kind, mount, options, links)),
     }
 }
@@ -400,6 +413,7 @@ fn new(kind: &str, mount: &Mount, options: Options, links: Links) -> New {
         links,
         mode: if kind == "tmpfs" && !has_mode { RootMode::Covered } else { RootMode::Own },
         content: if options.copy_up { Content::Covered } else { Content::Empty },
+        instead: None,
     }
 }
 

@@ -78,6 +78,8 @@ pub enum Action {
     Move {
         /// Absolute path on the host: procfs and sysfs mounts outside of it are taken away first.
         path: PathBuf,
+        /// Kept: the host's mounts outside of it are made slaves before, so that the host keeps them.
+        ties: Ties,
     },
     /// Enters `held.root`.
     Chroot,
@@ -111,7 +113,7 @@ pub fn decide(root: &Root, path: &Path, propagation: Option<Propagation>, way: W
         Some(Propagation::Private | Propagation::Unbindable) => (Propagation::Private, Ties::Cut),
         Some(Propagation::Slave) | None => (Propagation::Slave, Ties::Cut),
     };
-    let enter = if way == Way::Pivot { Action::Pivot { ties } } else { Action::Move { path: path.clone() } };
+    let enter = if way == Way::Pivot { Action::Pivot { ties } } else { Action::Move { path: path.clone(), ties } };
     // `private`, `slave` and the default are true already: the clone has them from the tree that it was cloned from.
     let last = propagation.filter(|p| matches!(p, Propagation::Shared | Propagation::Unbindable)).map(Action::Finish);
     Steps {
@@ -168,8 +170,8 @@ impl Action {
                 umount2(".", MntFlags::MNT_DETACH).called(|| "umount2(\".\", MNT_DETACH)".into())?;
                 chdir("/").called(|| "chdir(\"/\")".into())
             }
-            Action::Move { path } => {
-                uncover(held, path)?;
+            Action::Move { path, ties } => {
+                uncover(held, path, *ties)?;
                 let root = root(held)?;
                 fchdir(root).called(|| "fchdir(root)".into())?;
                 mount::attach_at(root, AT_FDCWD, "/").called(|| "move_mount(root, \"/\")".into())?;
@@ -188,7 +190,7 @@ impl Action {
 
 /// Takes away every procfs and sysfs of the host. chroot leaves the host's mounts in the namespace, and with one of these in
 /// reach a process with CAP_SYS_ADMIN could mount an unmasked one (the kernel allows what is visible already).
-fn uncover(held: &Held, rootfs: &Path) -> Result<()> {
+fn uncover(held: &Held, rootfs: &Path, ties: Ties) -> Result<()> {
     let own;
     let proc = match &held.proc {
         Some(proc) => proc,
@@ -200,7 +202,18 @@ fn uncover(held: &Held, rootfs: &Path) -> Result<()> {
     let mut info = String::new();
     let file = procfs::open(proc, "thread-self/mountinfo", OFlag::O_RDONLY)?;
     File::from(file).read_to_string(&mut info).called(|| "read(\"thread-self/mountinfo\")".into())?;
-    for place in special_mounts(&info).filter(|place| !place.starts_with(rootfs)) {
+    let outside: Vec<(PathBuf, &str)> = mount_points(&info).filter(|(place, _)| !place.starts_with(rootfs)).collect();
+    if ties == Ties::Kept {
+        // One by one, because all of them at once would be those of the container, too.
+        outside.iter().try_for_each(|(place, _)| {
+            match mount::change_at(place, Reach::This, &Change::propagate(MsFlags::MS_SLAVE)) {
+                // Hidden below another mount, so out of reach.
+                Ok(()) | Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+                Err(errno) => Err(errno).called(|| format!("mount_setattr({place:?}, SLAVE)")),
+            }
+        })?;
+    }
+    for (place, _) in outside.into_iter().filter(|(_, kind)| ["proc", "sysfs"].contains(kind)) {
         match umount2(&place, MntFlags::MNT_DETACH) {
             // Gone with an outer one.
             Ok(()) | Err(Errno::ENOENT) => {}
@@ -215,12 +228,11 @@ fn uncover(held: &Held, rootfs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Mount points of procfs and sysfs in the text of a mountinfo (proc(5)), innermost last.
-fn special_mounts(info: &str) -> impl Iterator<Item = PathBuf> {
+/// Mount points and types in the text of a mountinfo (proc(5)), innermost last.
+fn mount_points(info: &str) -> impl Iterator<Item = (PathBuf, &str)> {
     info.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
-        let kind = after.split(' ').next()?;
-        ["proc", "sysfs"].contains(&kind).then(|| unescape(before.split(' ').nth(4).unwrap_or("/")))
+        Some((unescape(before.split(' ').nth(4)?), after.split(' ').next()?))
     })
 }
 
@@ -337,7 +349,7 @@ impl fmt::Display for Action {
                 }
                 f.write_str("umount2(\".\", MNT_DETACH); chdir(\"/\")")
             }
-            Action::Move { .. } => f.write_str("openat2(proc, \"thread-self/mountinfo\"); read; [umount2(MNT_DETACH)]; fchdir(root); move_mount(root, \"/\"); chroot(\".\"); chdir(\"/\")"),
+            Action::Move { .. } => f.write_str("openat2(proc, \"thread-self/mountinfo\"); read; [mount_setattr(SLAVE)]; [umount2(MNT_DETACH)]; fchdir(root); move_mount(root, \"/\"); chroot(\".\"); chdir(\"/\")"),
             Action::Chroot => f.write_str("fchdir(root); chroot(\".\"); chdir(\"/\")"),
             Action::Finish(how) => f.write_str(&set("/", Reach::This, *how)),
             Action::Readonly => f.write_str(&shown("/", Reach::This, &Change::set(attr::RDONLY))),

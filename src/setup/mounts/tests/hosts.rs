@@ -114,6 +114,18 @@ fn without_pivot_the_root_is_moved_and_no_procfs_of_the_host_stays() {
 }
 
 #[test]
+fn without_pivot_a_shared_host_keeps_its_mounts() {
+    for propagation in [None, Some(Propagation::Shared)] {
+        on_a_shared_host(|bundle| {
+            let mut held = Held::default();
+            let steps = rootfs::decide(&Root::default(), &bundle.join("rootfs"), propagation, rootfs::Way::Move);
+            steps.open.iter().chain(&steps.enter).for_each(|a| a.apply(&mut held).unwrap());
+            assert!(!Path::new("/usr").exists());
+        });
+    }
+}
+
+#[test]
 fn without_a_mount_namespace_only_the_root_changes() {
     alone(
         |bundle| fs::write(bundle.join("rootfs/here"), "").unwrap(),
