@@ -17,7 +17,7 @@ fn attack_1_names() {
     place.refuses(&[Tar::new().file("etc/\0/passwd", "")], "malformed");
     place.refuses(&[Tar::new().file(&"a/".repeat(5000), "")], "a name of 10000 bytes");
     place.refuses(&[Tar::new().file(&"n".repeat(300), "")], "a name of 300 bytes between slashes");
-    place.accepts(&[Tar::new().file(&"n".repeat(255), "fits").file(&"d/".repeat(2000), "deep")]);
+    place.accepts(&[Tar::new().file(&"n".repeat(255), "fits").file(&"d/".repeat(200), "deep")]);
     // An absolute name counts from the image's root, as tar(1) and Docker have it.
     place.accepts(&[Tar::new().file(&absolute, "owned")]);
     assert_eq!(place.read(absolute.trim_start_matches('/')), "owned");
@@ -108,6 +108,40 @@ fn attack_3_hard_links() {
     place.refuses(&[Tar::new().hardlink("x", "/")], "a hard link to the root");
     let full = Head { kind: b'1', link: "a", ..Head::default() };
     place.refuses(&[Tar::new().file("a", "1").entry("x", full, b"content")], "7 bytes of content");
+}
+
+/// A mount inside the root, in a mount namespace that ends with the thread.
+#[test]
+fn attack_3_across_devices() {
+    use corten::image::apply::{Position, Tree};
+    use corten::image::archive::{Entry, Kind};
+    use nix::mount::{MsFlags, mount};
+    if !is_root() {
+        return;
+    }
+    let place = tempfile::Builder::new().prefix("image-unpack-").tempdir().unwrap();
+    let mounted = place.path().join("m");
+    fs::create_dir(&mounted).unwrap();
+    let root = place.path().to_owned();
+    let refused = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        mount(Some("none"), &mounted, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        fs::write(mounted.join("f"), "other").unwrap();
+        let mut tree = Tree::new(fs::File::open(&root).unwrap().into()).unwrap();
+        let mut layer = tree.layer(Position::Upper);
+        ["m/f", "f"].map(|target| {
+            let path = if target == "f" { "m/x" } else { "x" };
+            let kind = Kind::Hardlink(target.into());
+            let (mtime, xattrs) = (Default::default(), Vec::new());
+            let entry = Entry { path: path.into(), kind, mode: 0o644, uid: 0, gid: 0, mtime, xattrs };
+            layer.apply(&entry, &mut std::io::empty()).unwrap_err()
+        })
+    });
+    for e in refused.join().unwrap() {
+        assert_says(&e, "EXDEV");
+    }
+    assert!(!place.path().join("x").exists(), "never a copy");
 }
 
 #[test]
