@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 pub const MAX_CONFIG: u64 = 16 << 20;
 
 /// How many values of a wrong type are looked for: each costs another reading of the whole.
-const MAX_TYPE_FAULTS: usize = 64;
+const MAX_TYPE_FAULTS: usize = 32;
 
 /// How many faults are shown.
 const MAX_SHOWN: usize = 30;
@@ -166,43 +166,44 @@ fn read<T: DeserializeOwned>(
     Ok(read_as_tree(text, root, apart, survey))
 }
 
-/// The slow way: as a tree, rewritten, and without what has a wrong type.
+/// The slow way: as a tree, rewritten, and without what has a wrong type. The tree is built anew for each try, because reading it uses it up:
+/// a tree that stays beside the types it becomes would double the memory.
 fn read_as_tree<T: DeserializeOwned>(text: &[u8], root: &'static Node, apart: &[&str], survey: Survey) -> Loaded<T> {
-    let mut report = survey.report;
-    let mut tree: Value = match serde_json::from_slice(text) {
-        Ok(tree) => tree,
-        // The walk read the same text without a fault in its grammar.
-        Err(error) => {
-            report.fault("", error.to_string());
-            return Loaded { value: None, apart: None, report, gone: Removed::default() };
-        }
-    };
-    walk::rewrite(&mut tree, root);
-    let apart = take(&mut tree, apart);
-    let mut gone = Removed::default();
+    let mut loaded = Loaded { value: None, apart: None, report: survey.report, gone: Removed::default() };
     for _ in 0..MAX_TYPE_FAULTS {
-        let error = match serde_path_to_error::deserialize::<_, T>(&tree) {
-            Ok(value) => return Loaded { value: Some(value), apart, report, gone },
+        let mut tree: Value = match serde_json::from_slice(text) {
+            Ok(tree) => tree,
+            // The walk read the same text without a fault in its grammar.
+            Err(error) => {
+                loaded.report.fault("", error.to_string());
+                return loaded;
+            }
+        };
+        walk::rewrite(&mut tree, root);
+        if !loaded.gone.remove_from(&mut tree) {
+            return loaded;
+        }
+        loaded.apart = take(&mut tree, apart);
+        let error = match serde_path_to_error::deserialize::<_, T>(tree) {
+            Ok(value) => {
+                loaded.value = Some(value);
+                return loaded;
+            }
             Err(error) => error,
         };
-        let mut pieces: Vec<Piece> = error.path().iter().filter_map(walk::piece).collect();
+        let pieces: Vec<Piece> = error.path().iter().filter_map(walk::piece).collect();
         let words = error.inner().to_string();
         // The walk has named every missing key already, by the place of the key itself.
-        if !words.starts_with("missing field") {
-            report.fault(place(&gone.original(&pieces)), walk::plain_type_error(&words));
-        }
-        while !pieces.is_empty() && !gone.remove(&mut tree, &pieces) {
-            pieces.pop();
+        if !words.starts_with("missing field") || loaded.report.faults.is_empty() {
+            loaded.report.fault(place(&loaded.gone.original(&pieces)), walk::plain_type_error(&words));
         }
         if pieces.is_empty() {
-            if report.faults.is_empty() {
-                report.fault("", words);
-            }
-            return Loaded { value: None, apart, report, gone };
+            return loaded;
         }
+        loaded.gone.next = pieces;
     }
-    report.fault("", format!("more than {MAX_TYPE_FAULTS} values have a wrong type"));
-    Loaded { value: None, apart, report, gone }
+    loaded.report.fault("", format!("more than {MAX_TYPE_FAULTS} values have a wrong type"));
+    loaded
 }
 
 fn take(tree: &mut Value, path: &[&str]) -> Option<Value> {
@@ -216,6 +217,10 @@ fn take(tree: &mut Value, path: &[&str]) -> Option<Value> {
 struct Removed {
     /// The place of an array, and the numbers of the elements that are gone, sorted.
     elements: BTreeMap<String, Vec<usize>>,
+    /// What is gone, each by its place in the tree of its time.
+    places: Vec<Vec<Piece>>,
+    /// What goes next.
+    next: Vec<Piece>,
 }
 
 impl Removed {
@@ -257,31 +262,50 @@ impl Removed {
         out
     }
 
-    /// Takes a value out of the tree; `false` if there is none at that place.
-    fn remove(&mut self, tree: &mut Value, pieces: &[Piece]) -> bool {
-        let Some((last, parents)) = pieces.split_last() else { return false };
-        let parent = parents.iter().try_fold(tree, |value, piece| match piece {
-            Piece::Index(at) => value.get_mut(at),
-            Piece::Name(name) => value.get_mut(name),
-            Piece::Key(name) => value.get_mut(name),
-        });
-        match (parent, last) {
-            (Some(Value::Object(map)), Piece::Name(name)) => map.remove(name).is_some(),
-            (Some(Value::Object(map)), Piece::Key(name)) => map.remove(*name).is_some(),
-            (Some(Value::Array(list)), Piece::Index(at)) if *at < list.len() => {
-                let original = self.original(pieces);
-                let (Some(Piece::Index(number)), array) = (original.last(), place(&original[..original.len() - 1]))
-                else {
-                    return false;
-                };
-                let gone = self.elements.entry(array).or_default();
-                gone.push(*number);
-                gone.sort_unstable();
-                list.remove(*at);
-                true
-            }
-            _ => false,
+    /// Takes out of a new tree what was taken out of the one before, and the next. `false` if the next is nowhere, up to the root.
+    fn remove_from(&mut self, tree: &mut Value) -> bool {
+        for place in &self.places {
+            remove(tree, place);
         }
+        let mut next = std::mem::take(&mut self.next);
+        let nothing_to_do = next.is_empty();
+        while !next.is_empty() {
+            if remove(tree, &next) {
+                self.note(next);
+                return true;
+            }
+            next.pop();
+        }
+        nothing_to_do
+    }
+
+    fn note(&mut self, pieces: Vec<Piece>) {
+        let original = self.original(&pieces);
+        if let Some((Piece::Index(at), array)) = original.split_last() {
+            let gone = self.elements.entry(place(array)).or_default();
+            gone.push(*at);
+            gone.sort_unstable();
+        }
+        self.places.push(pieces);
+    }
+}
+
+/// Takes a value out of a tree; `false` if there is none at that place.
+fn remove(tree: &mut Value, pieces: &[Piece]) -> bool {
+    let Some((last, parents)) = pieces.split_last() else { return false };
+    let parent = parents.iter().try_fold(tree, |value, piece| match piece {
+        Piece::Index(at) => value.get_mut(at),
+        Piece::Name(name) => value.get_mut(name),
+        Piece::Key(name) => value.get_mut(name),
+    });
+    match (parent, last) {
+        (Some(Value::Object(map)), Piece::Name(name)) => map.remove(name).is_some(),
+        (Some(Value::Object(map)), Piece::Key(name)) => map.remove(*name).is_some(),
+        (Some(Value::Array(list)), Piece::Index(at)) if *at < list.len() => {
+            list.remove(*at);
+            true
+        }
+        _ => false,
     }
 }
 
