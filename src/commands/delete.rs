@@ -110,7 +110,8 @@ pub fn wait_gone(state: &State, pidfd: &OwnedFd) -> Result<()> {
     let pid = state.init.as_ref().map_or(0, |init| init.pid);
     let doing = status::stat(pid).map_or('?', |stat| stat.state);
     let channel = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
-    Err(Error::new(format!("process {pid} does not end after SIGKILL: state {doing}, waiting in {channel}")).hint("try again when what it waits for is over"))
+    Err(Error::new(format!("process {pid} does not end after SIGKILL: state {doing}, waiting in {channel}"))
+        .hint("try again when what it waits for is over"))
 }
 
 /// Did the process end within this time?

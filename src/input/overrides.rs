@@ -224,6 +224,83 @@ fn apply_hostname(name: &str, config: &mut Config) -> Result<()> {
     Ok(())
 }
 
+/// config.json as it would be written with the options in it: what the state keeps, and what `exec` and `inspect` read later.
+/// Only what an option can change is replaced; everything else stays as it was, also what Corten does not know.
+pub fn written(raw: &[u8], config: &Config) -> Result<Vec<u8>> {
+    use serde_json::{Value, json};
+    let mut document: Value =
+        serde_json::from_slice(raw).map_err(|error| Error::new(format!("config.json: {error}")))?;
+    // Keys match whatever their case: another spelling of a key goes, or it would stand beside ours.
+    fn set(object: &mut Value, key: &str, value: Value) {
+        if let Some(object) = object.as_object_mut() {
+            object.retain(|old, _| !old.eq_ignore_ascii_case(key));
+            object.insert(key.to_owned(), value);
+        }
+    }
+    fn take(object: &mut Value, key: &str) -> Value {
+        let found = object.as_object().and_then(|o| o.iter().find(|(old, _)| old.eq_ignore_ascii_case(key)));
+        found.map_or_else(|| json!({}), |(_, value)| value.clone())
+    }
+    if let Some(changed) = &config.process {
+        let mut process = take(&mut document, "process");
+        set(&mut process, "terminal", changed.terminal.into());
+        set(&mut process, "args", changed.args.clone().into());
+        set(&mut process, "env", changed.env.clone().into());
+        set(&mut process, "cwd", json!(changed.cwd));
+        let mut user =
+            json!({"uid": changed.user.uid, "gid": changed.user.gid, "additionalGids": changed.user.additional_gids});
+        if let Some(umask) = changed.user.umask {
+            set(&mut user, "umask", umask.into());
+        }
+        set(&mut process, "user", user);
+        set(&mut document, "process", process);
+    }
+    let mounts: Vec<Value> = config.mounts.iter().map(write_mount).collect();
+    set(&mut document, "mounts", mounts.into());
+    if let Some(name) = &config.hostname {
+        set(&mut document, "hostname", name.clone().into());
+    }
+    let mut linux = take(&mut document, "linux");
+    let namespaces: Vec<Value> = config.linux.namespaces.iter().map(write_namespace).collect();
+    set(&mut linux, "namespaces", namespaces.into());
+    set(&mut document, "linux", linux);
+    Ok(document.to_string().into_bytes())
+}
+
+fn write_mount(mount: &Mount) -> serde_json::Value {
+    use serde_json::json;
+    let mapping =
+        |m: &super::config::IdMapping| json!({"containerID": m.container_id, "hostID": m.host_id, "size": m.size});
+    let mut value = json!({"destination": mount.destination, "type": mount.kind, "options": mount.options});
+    if let Some(source) = &mount.source {
+        value["source"] = json!(source);
+    }
+    for (key, mappings) in [("uidMappings", &mount.uid_mappings), ("gidMappings", &mount.gid_mappings)] {
+        if !mappings.is_empty() {
+            value[key] = mappings.iter().map(mapping).collect();
+        }
+    }
+    value
+}
+
+fn write_namespace(namespace: &Namespace) -> serde_json::Value {
+    use serde_json::json;
+    let kind = match namespace.kind {
+        NamespaceKind::User => "user",
+        NamespaceKind::Pid => "pid",
+        NamespaceKind::Mount => "mount",
+        NamespaceKind::Network => "network",
+        NamespaceKind::Ipc => "ipc",
+        NamespaceKind::Uts => "uts",
+        NamespaceKind::Cgroup => "cgroup",
+        NamespaceKind::Time => "time",
+    };
+    match &namespace.path {
+        Some(path) => json!({"type": kind, "path": path}),
+        None => json!({"type": kind}),
+    }
+}
+
 /// Options of the mounts that `--mount` makes, as Docker sets them.
 const TMPFS_OPTIONS: [&str; 3] = ["noexec", "nosuid", "nodev"];
 const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];

@@ -32,7 +32,8 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
         }
         Step::OpenCgroup(dir) => {
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            context.cgroup = Some(open(dir, flags, Mode::empty()).called(|| format!("openat({dir:?})")).map_err(worded)?);
+            context.cgroup =
+                Some(open(dir, flags, Mode::empty()).called(|| format!("openat({dir:?})")).map_err(worded)?);
             Ok(())
         }
         Step::OpenProc => {
@@ -116,7 +117,8 @@ fn record(what: Record, context: &mut Context) -> Result<()> {
     let Some(store) = &context.store else { return Ok(()) };
     match what {
         Record::Intent => {
-            context.entry = Some(store.make(&context.state, &[("config.json", &context.configuration), ("held", b"")])?);
+            context.entry =
+                Some(store.make(&context.state, &[("config.json", &context.configuration), ("held", b"")])?);
             Ok(())
         }
         Record::Init | Record::Ready => {
@@ -164,7 +166,9 @@ fn console(socket_path: Option<&Path>, context: &mut Context) -> crate::sys::Res
 /// One clone: returns on both sides. The child's context has a wire and no first process.
 fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
     let (ours, theirs) = socket::pair()?;
-    let side = if how.intermediate { through_intermediate(how, context)? } else {
+    let side = if how.intermediate {
+        through_intermediate(how, context)?
+    } else {
         clone3(how.flags, context.cgroup.as_ref().map(AsFd::as_fd), Parent::Caller)?
     };
     match side {
@@ -237,7 +241,14 @@ fn run_hooks(kind: hooks::Kind, list: &[crate::input::config::Hook], context: &m
 
 fn create_file(path: &Path) -> crate::sys::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    File::options().write(true).create(true).truncate(true).mode(0o644).custom_flags(libc::O_CLOEXEC).open(path).called(|| format!("openat({path:?})"))
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .custom_flags(libc::O_CLOEXEC)
+        .open(path)
+        .called(|| format!("openat({path:?})"))
 }
 
 /// Whole or not at all: a reader that polls for the file finds a number in it.

@@ -155,7 +155,10 @@ impl Graph {
         // Below this a chain is shorter than a tree and not much slower.
         const CHAIN: usize = 4;
         if holes.len() <= CHAIN {
-            return holes.iter().rev().fold(around, |no, &(value, yes)| self.ask(word, Question::Equal(value), yes, no));
+            return holes
+                .iter()
+                .rev()
+                .fold(around, |no, &(value, yes)| self.ask(word, Question::Equal(value), yes, no));
         }
         let middle = holes.len() / 2;
         let no = self.holes(word, around, &holes[..middle]);
@@ -173,7 +176,8 @@ struct Run {
 
 /// Writes the program that decides from `root` on.
 pub fn assemble(graph: &Graph, root: Node) -> Vec<Instruction> {
-    let mut writer = Writer { graph, backwards: Vec::with_capacity(graph.len() + 16), places: HashMap::with_capacity(graph.len()) };
+    let mut writer =
+        Writer { graph, backwards: Vec::with_capacity(graph.len() + 16), places: HashMap::with_capacity(graph.len()) };
     writer.write(root, None);
     writer.backwards.reverse();
     writer.backwards

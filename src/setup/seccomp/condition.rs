@@ -133,7 +133,10 @@ impl Known {
     /// nobody looks at it.
     fn start(bits: u32) -> Known {
         let high = if bits == 32 { 0 } else { u32::MAX };
-        Known { bounds: std::array::from_fn(|half| (0, if half % 2 == 1 { high } else { u32::MAX })), facts: Vec::new() }
+        Known {
+            bounds: std::array::from_fn(|half| (0, if half % 2 == 1 { high } else { u32::MAX })),
+            facts: Vec::new(),
+        }
     }
 
     fn at_least(&self, half: usize, value: u32) -> Result<bool, Fact> {

@@ -74,12 +74,18 @@ pub fn decide_for(profile: &Seccomp, native: Arch) -> Result<Filter, Vec<Fault>>
 fn flags(profile: &Seccomp, faults: &mut Vec<Fault>) -> u64 {
     let notifies = profile.rules.iter().any(|rule| rule.action == Action::Notify);
     if profile.default_action == Action::Notify {
-        faults.push(Fault::new("linux.seccomp.defaultAction", "SCMP_ACT_NOTIFY holds up the runtime itself, name the calls instead"));
+        faults.push(Fault::new(
+            "linux.seccomp.defaultAction",
+            "SCMP_ACT_NOTIFY holds up the runtime itself, name the calls instead",
+        ));
     }
     for (at, rule) in profile.rules.iter().enumerate() {
         if rule.action == Action::Notify && rule.names.iter().any(|name| name == "write") {
             let place = format!("linux.seccomp.syscalls[{at}].action");
-            faults.push(Fault::new(place, "SCMP_ACT_NOTIFY on write holds up the runtime itself before an agent can answer"));
+            faults.push(Fault::new(
+                place,
+                "SCMP_ACT_NOTIFY on write holds up the runtime itself before an agent can answer",
+            ));
         }
     }
     if notifies && profile.listener_path.is_none() {
@@ -136,16 +142,19 @@ fn compile(profile: &Seccomp, native: Arch) -> Result<Vec<Instruction>, Fault> {
 
 /// Installs the filter for the calling thread. With a notifying rule the supervisor's descriptor comes back.
 pub fn apply(filter: &Filter) -> sys::Result<Option<OwnedFd>> {
-    kernel::install(filter.flags, &filter.program).called(|| filter.to_string()).map_err(|failure| match failure.errno {
-        nix::errno::Errno::EACCES => failure.because("a filter needs noNewPrivileges or CAP_SYS_ADMIN"),
-        _ => failure,
+    kernel::install(filter.flags, &filter.program).called(|| filter.to_string()).map_err(|failure| {
+        match failure.errno {
+            nix::errno::Errno::EACCES => failure.because("a filter needs noNewPrivileges or CAP_SYS_ADMIN"),
+            _ => failure,
+        }
     })
 }
 
 /// The call, as `explain` shows it.
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = kernel::FLAGS.iter().filter(|flag| self.flags & flag.bit != 0).map(|flag| flag.name).collect();
+        let names: Vec<_> =
+            kernel::FLAGS.iter().filter(|flag| self.flags & flag.bit != 0).map(|flag| flag.name).collect();
         let flags = if names.is_empty() { "0".to_owned() } else { names.join("|") };
         write!(f, "seccomp(SECCOMP_SET_MODE_FILTER, {flags}, {} instructions)", self.program.len())
     }
