@@ -79,3 +79,14 @@ impl From<crate::sys::Failure> for Error {
 macro_rules! error {
     ($($word:tt)*) => { $crate::error::Error::new(format!($($word)*)) };
 }
+
+/// An input or output error in plain words with the errno's name: `permission denied (EACCES)`.
+pub fn io_words(e: &std::io::Error) -> String {
+    match e.raw_os_error() {
+        Some(number) => {
+            let errno = nix::errno::Errno::from_raw(number);
+            format!("{} ({})", crate::sys::plain(errno), crate::sys::name(errno))
+        }
+        None => e.to_string(),
+    }
+}

@@ -1,2 +1,41 @@
-//! The program.
-fn main() {}
+//! The program: reads the command line, runs the verb, prints what went wrong, once.
+
+use corten::{cli, commands, error::Error, logger, sys};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().collect();
+    if let Err(failure) = sys::seal::protect(cli::guess_verb(&words).as_deref()) {
+        return fail("", &Error::from(failure).at("protecting the binary"), 1);
+    }
+    let invocation = match cli::parse(words) {
+        Ok(invocation) => invocation,
+        Err(cli::Stop::Text(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(cli::Stop::Usage { global, text, verb }) => {
+            let _ = logger::open(&global);
+            let verb = verb.unwrap_or_default();
+            let code = if verb == "exec" { 255 } else { 1 };
+            return fail(&verb, &Error::new(text), code);
+        }
+    };
+    let code = if invocation.verb == "exec" { 255 } else { 1 };
+    if let Err(error) = logger::open(&invocation.global) {
+        return fail(&invocation.verb, &error, code);
+    }
+    let subject = commands::subject(&invocation);
+    match commands::run(&invocation) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&subject, &error, code),
+    }
+}
+
+/// Prints an error for a person, and logs it for the program that called us.
+fn fail(subject: &str, error: &Error, code: u8) -> ExitCode {
+    let separator = if subject.is_empty() { "" } else { ": " };
+    eprintln!("corten: {subject}{separator}{error}");
+    logger::error(&format!("{subject}{separator}{error}").replace("\n  ", "; "));
+    ExitCode::from(error.code.unwrap_or(code))
+}

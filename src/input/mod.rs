@@ -1,10 +1,16 @@
 //! 1. What was asked: the bundle's configuration, the id, and the facts of the host that a plan may depend on.
 pub mod bundle;
+pub mod check;
 pub mod config;
+mod convert;
 pub mod host;
 pub mod id;
+mod keys;
 pub mod overrides;
+mod place;
 pub mod template;
+pub mod user;
+mod walk;
 
 /// One thing that is wrong with what was asked, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]

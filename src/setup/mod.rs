@@ -4,7 +4,10 @@
 //! action. An action's `Display` is what `explain` prints: the system calls with their real arguments, in order,
 //! joined by `; `, those that depend on what is found in square brackets.
 
-use std::os::fd::OwnedFd;
+use crate::sys::exec::Program;
+use crate::sys::{Failure, Result};
+use nix::errno::Errno;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub mod caps;
 pub mod cgroup;
@@ -15,6 +18,7 @@ pub mod limits;
 pub mod mask;
 pub mod mounts;
 pub mod names;
+pub mod namespaces;
 pub mod options;
 pub mod program;
 pub mod rootfs;
@@ -30,6 +34,26 @@ pub struct Held {
     pub root: Option<OwnedFd>,
     /// The host's procfs, checked to be one: `thread-self/attr`, `sys`, `self/fd` are reached through it, never by path.
     pub proc: Option<OwnedFd>,
+    /// Trees that the parent cloned for the mount at a place (`mounts[3]`), taken by it: see `mounts::early`.
+    pub trees: Vec<(String, OwnedFd)>,
     /// The slave side of the container's terminal.
     pub terminal: Option<OwnedFd>,
+    /// The master side, until it is sent to the parent.
+    pub master: Option<OwnedFd>,
+    /// `HOME` from the container's passwd, where the configuration has none.
+    pub home: Option<String>,
+    /// The working directory was entered before the change of user.
+    pub entered: bool,
+    /// Sentences for the log of whoever asked for the container.
+    pub warnings: Vec<String>,
+    /// The program that was found, laid out for execve.
+    pub program: Option<Program>,
+}
+
+impl Held {
+    /// The kept procfs.
+    pub fn proc(&self) -> Result<BorrowedFd<'_>> {
+        let missing = || Failure::refused("openat2(proc)", Errno::EBADF, "the host's procfs has not been opened");
+        self.proc.as_ref().map(OwnedFd::as_fd).ok_or_else(missing)
+    }
 }

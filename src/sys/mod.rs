@@ -4,12 +4,19 @@
 //! Linux 5.2 and later, pidfds, seccomp, bpf). A failed call is shown as strace would show it.
 #![allow(unsafe_code)]
 
+#[cfg(feature = "image")]
+pub mod at;
+pub mod bpf;
 pub mod cred;
+pub mod exec;
 pub mod mount;
+pub mod net;
 pub mod path;
 pub mod process;
+pub mod procfs;
+pub mod seal;
+pub mod seccomp;
 pub mod socket;
-pub mod tty;
 
 use nix::errno::Errno;
 use std::fmt;
@@ -63,7 +70,11 @@ impl<T> Called<T> for nix::Result<T> {
 
 impl<T> Called<T> for std::io::Result<T> {
     fn called(self, call: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|e| Failure { call: call(), errno: Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)), because: None })
+        self.map_err(|e| Failure {
+            call: call(),
+            errno: Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)),
+            because: None,
+        })
     }
 }
 
@@ -82,4 +93,40 @@ pub fn plain(errno: Errno) -> String {
 /// For callers of `libc::syscall` within this module.
 pub(crate) fn check(returned: libc::c_long) -> nix::Result<libc::c_long> {
     if returned == -1 { Err(Errno::last()) } else { Ok(returned) }
+}
+
+/// What kind of namespace a file is: its `CLONE_NEW*` flag. ioctl_ns(2), `NS_GET_NSTYPE`.
+pub fn namespace_type(fd: impl std::os::fd::AsFd) -> nix::Result<u64> {
+    use std::os::fd::AsRawFd;
+    const NS_GET_NSTYPE: u64 = 0xb703;
+    // SAFETY: the request takes no argument; the descriptor is borrowed for the call.
+    check(unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), NS_GET_NSTYPE as _) }.into()).map(|kind| kind as u64)
+}
+
+/// Where a descriptor leads, for messages: the target of its link in `/proc/self/fd`.
+pub fn describe(fd: impl std::os::fd::AsFd) -> String {
+    use std::os::fd::AsRawFd;
+    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    std::fs::read_link(link).map_or_else(|_| "?".to_owned(), |path| path.display().to_string())
+}
+
+/// renameat2(2) with `RENAME_NOREPLACE`: `EEXIST` where the new name is taken. nix has it for glibc alone.
+pub fn rename_new(from: &std::path::Path, to: &std::path::Path) -> nix::Result<()> {
+    use nix::NixPath;
+    let renamed = from.with_nix_path(|from| {
+        to.with_nix_path(|to| {
+            // SAFETY: two paths that end with NUL and live until the call returns, and integers.
+            check(unsafe {
+                libc::syscall(
+                    libc::SYS_renameat2,
+                    libc::AT_FDCWD,
+                    from.as_ptr(),
+                    libc::AT_FDCWD,
+                    to.as_ptr(),
+                    libc::RENAME_NOREPLACE,
+                )
+            })
+        })
+    });
+    renamed??.map(drop)
 }

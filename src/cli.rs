@@ -1,0 +1,503 @@
+//! The command line as typed: which verb, with which words. What the words mean is decided by the verbs (`commands`).
+//!
+//! Options are runc's where runc has them, Docker's where only Docker has them. Each verb's parser is built only when the
+//! verb is used (`defer`): building all of them costs more than starting a container's first process.
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Options before the verb.
+#[derive(Clone, Debug, Default)]
+pub struct Global {
+    /// `--root`, if given.
+    pub root: Option<PathBuf>,
+    /// `--log`, if given.
+    pub log: Option<PathBuf>,
+    /// `--log-format`.
+    pub log_format: LogFormat,
+    /// `--debug`.
+    pub debug: bool,
+    /// `--systemd-cgroup`.
+    pub systemd_cgroup: bool,
+    /// `--rootless`, if given.
+    pub rootless: Option<String>,
+}
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `level=error msg="…"`
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The verb and its matches.
+#[derive(Debug)]
+pub struct Invocation {
+    /// Options before the verb.
+    pub global: Global,
+    /// `run`, `create`, …
+    pub verb: String,
+    /// What was given to it.
+    pub args: ArgMatches,
+}
+
+/// Why there is nothing to run.
+#[derive(Debug)]
+pub enum Stop {
+    /// `--help`, `--version`: text for standard output, exit 0.
+    Text(String),
+    /// Wrong usage: verb (if known) and text for standard error.
+    Usage {
+        /// Where `--log` pointed, as far as could be told.
+        global: Box<Global>,
+        /// What is wrong.
+        text: String,
+        /// The verb, if one was named.
+        verb: Option<String>,
+    },
+}
+
+/// The verbs, in the order in which `--help` shows them.
+const VERBS: [(&str, &str, fn(Command) -> Command); 17] = [
+    ("run", "Create and start a container, and wait for it", run),
+    ("create", "Create a container that waits to be started", create),
+    ("start", "Start a created container", one_id),
+    ("exec", "Run another process in a container", exec),
+    ("stop", "Ask containers to end, and end them after a while", stop),
+    ("kill", "Send a signal to a container", kill),
+    ("rm", "Remove stopped containers", rm),
+    ("delete", "Delete a container's resources, as runc does", delete),
+    ("pause", "Freeze all processes of a container", one_id),
+    ("resume", "Thaw all processes of a container", one_id),
+    ("ps", "List running containers, or the processes of one", ps),
+    ("list", "List containers, as runc does", list),
+    ("state", "Print the state of a container as JSON", one_id),
+    ("inspect", "Print all that is known of containers as JSON", inspect),
+    ("spec", "Write a new config.json", spec),
+    ("unpack", "Unpack an image into a bundle", unpack),
+    ("explain", "Print the steps that make a container, and why", explain),
+];
+
+fn program() -> Command {
+    let mut program = Command::new("corten")
+        .about("A minimal container runtime that explains itself")
+        .override_usage("corten [OPTIONS] <VERB> …")
+        .subcommand_required(true)
+        .disable_help_subcommand(true)
+        .subcommand_help_heading("Verbs")
+        .subcommand_value_name("VERB")
+        .after_help(
+            "Examples:\n  corten spec                     # beside a folder rootfs\n  corten run web\n  \
+             corten run -it --name web --network=host --entrypoint /bin/sh\n  corten explain                  # what run would do, and why",
+        )
+        .arg(path("root", "Directory of the containers' state [/run/corten, or $XDG_RUNTIME_DIR/corten]").value_name("DIR"))
+        .arg(path("log", "Write the log to a file instead of standard error").value_name("FILE"))
+        .arg(value("log-format", "Format of the log").value_parser(["text", "json"]).default_value("text"))
+        .arg(flag("debug", "Log what is done"))
+        .arg(flag("systemd-cgroup", "Let systemd make the cgroups (not in this version)"))
+        .arg(value("rootless", "Without root's rights (not in this version)").value_parser(["true", "false", "auto"]))
+        .arg(flag("version", "Print the version").short('v'));
+    for (name, about, build) in VERBS {
+        program = program.subcommand(Command::new(name).about(about).defer(build));
+    }
+    program
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).action(ArgAction::SetTrue)
+}
+
+fn value(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).help(help).num_args(1).allow_hyphen_values(true)
+}
+
+fn path(name: &'static str, help: &'static str) -> Arg {
+    value(name, help).value_parser(value_parser!(PathBuf))
+}
+
+fn many(name: &'static str, help: &'static str) -> Arg {
+    value(name, help).action(ArgAction::Append)
+}
+
+fn id() -> Arg {
+    Arg::new("id").value_name("ID").required(true).help("The container's id")
+}
+
+fn one_id(command: Command) -> Command {
+    let example = format!("Example:\n  corten {} web", command.get_name());
+    command.arg(id()).after_help(example)
+}
+
+fn ids(command: Command) -> Command {
+    command.arg(id().num_args(1..))
+}
+
+fn words(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).help(help).num_args(0..).trailing_var_arg(true).allow_hyphen_values(true)
+}
+
+/// What create and run share, from runc.
+fn bundle_options(command: Command) -> Command {
+    command
+        .arg(path("bundle", "Directory of the bundle [the current one]").short('b').value_name("DIR"))
+        .arg(path("console-socket", "Socket that receives the terminal's master end").value_name("SOCKET"))
+        .arg(path("pid-file", "File for the pid of the first process").value_name("FILE"))
+        .arg(flag("no-pivot", "Move and chroot instead of pivot_root (for a root on a ramdisk)"))
+        .arg(flag("no-new-keyring", "Keep the caller's session keyring"))
+        .arg(
+            value("preserve-fds", "Pass this many descriptors after standard error")
+                .value_name("N")
+                .value_parser(value_parser!(u32))
+                .default_value("0"),
+        )
+}
+
+/// Docker's habits: changes to the configuration, in memory.
+fn habits(command: Command) -> Command {
+    command
+        .arg(flag("interactive", "Accepted: standard input is always connected").short('i'))
+        .arg(flag("tty", "Give it a terminal").short('t'))
+        .arg(value("name", "The container's id; positionals are then the arguments").value_name("ID"))
+        .arg(value("network", "host: the host's network; none: a new one").visible_alias("net").value_name("MODE"))
+        .arg(many("mount", "type=bind,source=S,target=T[,readonly]").value_name("SPEC"))
+        .arg(value("entrypoint", "The program, instead of the configuration's").value_name("PROGRAM"))
+        .arg(many("env", "Set KEY=VALUE, or take KEY from the caller").short('e').value_name("KEY[=VALUE]"))
+        .arg(value("workdir", "Working directory").short('w').value_name("DIR"))
+        .arg(value("user", "User, and group").short('u').value_name("USER[:GROUP]"))
+        .arg(value("hostname", "Host name").value_name("NAME"))
+}
+
+fn run(command: Command) -> Command {
+    habits(bundle_options(command))
+        .arg(flag("detach", "Return when the program runs").short('d'))
+        .arg(flag("keep", "Keep the container after it ended"))
+        .arg(flag("rm", "Remove it when it ended: the default, unless --keep"))
+        .arg(flag("no-subreaper", "Accepted: corten never becomes a subreaper"))
+        .arg(words("words", "Without --name the id; with it the arguments").value_name("ID | ARG"))
+        .after_help(
+            "Examples:\n  corten run web                                   # bundle in the current directory\n  \
+             corten run -b /srv/web -it --name web --network=host \\\n    --mount type=bind,source=$PWD,target=/src,readonly --entrypoint /bin/sh\n\
+             \nThe configuration file itself is never changed.",
+        )
+}
+
+fn create(command: Command) -> Command {
+    bundle_options(command)
+        .arg(flag("no-subreaper", "Accepted: corten never becomes a subreaper"))
+        .arg(id())
+        .after_help("Example:\n  corten create -b /srv/web web && corten start web")
+}
+
+fn exec(command: Command) -> Command {
+    command
+        .arg(path("console-socket", "Socket that receives the terminal's master end").value_name("SOCKET"))
+        .arg(value("cwd", "Working directory").value_name("DIR").visible_alias("workdir").short('w'))
+        .arg(many("env", "Set KEY=VALUE").short('e').value_name("KEY=VALUE"))
+        .arg(flag("tty", "Give it a terminal").short('t'))
+        .arg(flag("interactive", "Accepted: standard input is always connected").short('i'))
+        .arg(value("user", "User, and group").short('u').value_name("UID[:GID]"))
+        .arg(
+            many("additional-gids", "Supplementary groups")
+                .short('g')
+                .value_name("GID")
+                .value_parser(value_parser!(u32)),
+        )
+        .arg(path("process", "Take the process from this JSON file").short('p').value_name("FILE"))
+        .arg(flag("detach", "Return when the program runs").short('d'))
+        .arg(path("pid-file", "File for its pid").value_name("FILE"))
+        .arg(value("process-label", "SELinux label").value_name("LABEL"))
+        .arg(value("apparmor", "AppArmor profile").value_name("PROFILE"))
+        .arg(flag("no-new-privs", "Forbid gaining privileges by execve"))
+        .arg(many("cap", "Add a capability").short('c').value_name("CAP"))
+        .arg(
+            value("preserve-fds", "Pass this many descriptors after standard error")
+                .value_name("N")
+                .value_parser(value_parser!(u32))
+                .default_value("0"),
+        )
+        .arg(flag("ignore-paused", "Exec into a paused container: it runs when that is resumed"))
+        .arg(id())
+        .arg(words("args", "Program and arguments").value_name("COMMAND"))
+        .after_help("Examples:\n  corten exec -it web sh\n  corten exec -u 1000:1000 -e TERM=xterm web id")
+}
+
+fn stop(command: Command) -> Command {
+    ids(command.arg(
+        value("time", "Seconds to wait before SIGKILL")
+            .short('t')
+            .value_name("SECONDS")
+            .value_parser(value_parser!(u64))
+            .default_value("10"),
+    ))
+    .after_help("Example:\n  corten stop -t 30 web db")
+}
+
+fn kill(command: Command) -> Command {
+    command
+        .arg(flag("all", "Signal all processes of the container").short('a'))
+        .arg(id())
+        .arg(Arg::new("signal").value_name("SIGNAL").default_value("SIGTERM").help("KILL, SIGKILL or 9"))
+        .after_help("Example:\n  corten kill web HUP")
+}
+
+fn rm(command: Command) -> Command {
+    ids(command.arg(flag("force", "End it first if it runs").short('f'))).after_help("Example:\n  corten rm -f web db")
+}
+
+fn delete(command: Command) -> Command {
+    command
+        .arg(flag("force", "End it first if it runs; no such container is success").short('f'))
+        .arg(id())
+        .after_help("Example:\n  corten delete --force web")
+}
+
+fn ps(command: Command) -> Command {
+    command
+        .arg(flag("all", "Containers that do not run too").short('a'))
+        .arg(value("format", "table or json").short('f').value_parser(["table", "json"]).default_value("table"))
+        .arg(id().required(false).help("Show this container's processes instead"))
+        .arg(words("args", "Options for ps(1) [-ef]").value_name("PS-ARG"))
+        .after_help("Examples:\n  corten ps -a\n  corten ps web\n  corten ps web -o pid,comm")
+}
+
+fn list(command: Command) -> Command {
+    command
+        .arg(value("format", "table or json").short('f').value_parser(["table", "json"]).default_value("table"))
+        .arg(flag("quiet", "Only ids").short('q'))
+        .after_help("Example:\n  corten list -f json")
+}
+
+fn inspect(command: Command) -> Command {
+    ids(command).after_help("Example:\n  corten inspect web | jq '.[0].cgroup'")
+}
+
+fn spec(command: Command) -> Command {
+    command
+        .arg(path("bundle", "Directory to write to [the current one]").short('b').value_name("DIR"))
+        .after_help("Example:\n  mkdir -p web/rootfs && corten spec -b web")
+}
+
+fn unpack(command: Command) -> Command {
+    command
+        .arg(Arg::new("image").value_name("oci:DIR[:TAG]").required(true).help("An image in an OCI image layout"))
+        .arg(
+            Arg::new("bundle")
+                .value_name("BUNDLE")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("The directory to make"),
+        )
+        .after_help("Example:\n  corten unpack oci:/srv/images/busybox:latest /srv/web && corten run -b /srv/web web")
+}
+
+fn explain(command: Command) -> Command {
+    habits(bundle_options(command))
+        .arg(flag("rootless", "Plan for an ordinary user (not in this version)"))
+        .arg(words("words", "As for run").value_name("ID | ARG"))
+        .after_help("Example:\n  corten explain -b /srv/web | less -S")
+}
+
+/// Reads the whole command line; `words` begins with the program's own name.
+pub fn parse(words: Vec<OsString>) -> Result<Invocation, Stop> {
+    let matches = match program().try_get_matches_from(double_dashes(words.clone())) {
+        Ok(matches) => matches,
+        Err(error) => {
+            use clap::error::ErrorKind::{
+                DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion, MissingSubcommand,
+            };
+            return Err(match error.kind() {
+                DisplayHelp | DisplayVersion => Stop::Text(error.to_string()),
+                MissingSubcommand | DisplayHelpOnMissingArgumentOrSubcommand if asks_version(&words) => {
+                    Stop::Text(version())
+                }
+                _ => Stop::Usage {
+                    global: Box::new(guess_global(&words)),
+                    text: plain(&error),
+                    verb: guess_verb(&words),
+                },
+            });
+        }
+    };
+    if matches.get_flag("version") {
+        return Err(Stop::Text(version()));
+    }
+    let global = Global {
+        root: matches.get_one::<PathBuf>("root").cloned(),
+        log: matches.get_one::<PathBuf>("log").cloned(),
+        log_format: if matches.get_one::<String>("log-format").is_some_and(|f| f == "json") {
+            LogFormat::Json
+        } else {
+            LogFormat::Text
+        },
+        debug: matches.get_flag("debug"),
+        systemd_cgroup: matches.get_flag("systemd-cgroup"),
+        rootless: matches.get_one::<String>("rootless").cloned(),
+    };
+    let (verb, args) = matches.subcommand().expect("a verb is required");
+    let verb = verb.to_owned();
+    let mut args = args.clone();
+    if (verb == "run" || verb == "explain") && !args.contains_id("name") {
+        args = id_first(&words, &verb, args).map_err(|text| Stop::Usage {
+            global: Box::new(global.clone()),
+            text,
+            verb: Some(verb.clone()),
+        })?;
+    }
+    Ok(Invocation { global, verb, args })
+}
+
+/// Without `--name`, what follows the id are options again (`run web --bundle B`): they are parsed as if they stood before it.
+fn id_first(words: &[OsString], verb: &str, args: ArgMatches) -> Result<ArgMatches, String> {
+    let rest: Vec<String> = args.get_many::<String>("words").unwrap_or_default().cloned().collect();
+    if rest.len() < 2 {
+        return Ok(args);
+    }
+    let before = &words[..words.len() - rest.len()];
+    let turned: Vec<OsString> =
+        before.iter().cloned().chain(rest[1..].iter().map(OsString::from)).chain([OsString::from(&rest[0])]).collect();
+    let again = program().try_get_matches_from(double_dashes(turned)).map_err(|e| plain(&e))?;
+    let (_, again) = again.subcommand().expect("a verb is required");
+    let count = again.get_many::<String>("words").unwrap_or_default().count();
+    if count != 1 && !again.contains_id("name") {
+        return Err(format!(
+            "{count} words where the one id was expected; to give arguments too: corten {verb} --name ID ARG…"
+        ));
+    }
+    Ok(again.clone())
+}
+
+/// runc's callers write some long options with one dash (`-no-subreaper`): clap would read letters.
+fn double_dashes(words: Vec<OsString>) -> Vec<OsString> {
+    const KNOWN: [&str; 3] = ["-no-subreaper", "-no-pivot", "-no-new-keyring"];
+    let applies = guess_verb(&words).is_some_and(|verb| verb == "run" || verb == "create");
+    words
+        .into_iter()
+        .map(|word| match word.to_str() {
+            Some(text) if applies && KNOWN.contains(&text) => format!("-{text}").into(),
+            _ => word,
+        })
+        .collect()
+}
+
+const GLOBAL_VALUES: [&str; 4] = ["--root", "--log", "--log-format", "--rootless"];
+
+/// The first word that is neither a global option nor its value.
+pub fn guess_verb(words: &[OsString]) -> Option<String> {
+    let mut rest = words.iter().skip(1);
+    while let Some(word) = rest.next() {
+        let word = word.to_string_lossy();
+        if GLOBAL_VALUES.contains(&word.as_ref()) {
+            rest.next();
+        } else if !word.starts_with('-') {
+            return Some(word.into_owned());
+        }
+    }
+    None
+}
+
+/// Where to write that the arguments are wrong: clients read the log even then.
+fn guess_global(words: &[OsString]) -> Global {
+    let after = |name: &str| {
+        let found = words.iter().position(|w| w.to_str() == Some(name)).and_then(|at| words.get(at + 1)).cloned();
+        found.or_else(|| {
+            words.iter().filter_map(|w| w.to_str()?.strip_prefix(name)?.strip_prefix('=').map(OsString::from)).next()
+        })
+    };
+    Global {
+        log: after("--log").map(PathBuf::from),
+        log_format: if after("--log-format").is_some_and(|f| f == "json") { LogFormat::Json } else { LogFormat::Text },
+        ..Global::default()
+    }
+}
+
+fn asks_version(words: &[OsString]) -> bool {
+    words.iter().any(|w| w == "--version" || w == "-v")
+}
+
+/// clap's text without its `error: ` and without blank lines.
+fn plain(error: &clap::Error) -> String {
+    let text = error.to_string();
+    text.trim_start_matches("error: ")
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(str::trim_end)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The runtime specification that this version follows.
+pub const SPEC: &str = "1.3.0";
+
+/// What `--version` prints.
+pub fn version() -> String {
+    format!("corten version {}\ncommit: {}\nspec: {}\n", env!("CARGO_PKG_VERSION"), env!("CORTEN_COMMIT"), SPEC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn every_verb_is_well_formed() {
+        for (name, _, build) in VERBS {
+            build(Command::new(name)).debug_assert();
+        }
+    }
+
+    #[test]
+    fn options_may_stand_after_the_id() {
+        let found = parse(words("corten run web --bundle /b -d")).expect("understood");
+        assert_eq!(found.args.get_one::<PathBuf>("bundle"), Some(&PathBuf::from("/b")));
+        assert_eq!(found.args.get_one::<String>("words").map(String::as_str), Some("web"));
+        assert!(found.args.get_flag("detach"));
+    }
+
+    #[test]
+    fn with_a_name_the_words_are_arguments_whatever_they_look_like() {
+        let found = parse(words("corten run -it --name web --entrypoint /bin/sh -- -c --bundle")).expect("understood");
+        let rest: Vec<&String> = found.args.get_many("words").expect("some").collect();
+        assert_eq!(rest, ["-c", "--bundle"]);
+        let found = parse(words("corten run --name web echo -n --name")).expect("understood");
+        assert_eq!(found.args.get_many::<String>("words").expect("some").count(), 3);
+    }
+
+    #[test]
+    fn two_words_without_a_name_are_refused() {
+        assert!(matches!(parse(words("corten run web extra")), Err(Stop::Usage { .. })));
+    }
+
+    #[test]
+    fn one_dash_before_a_long_option_is_accepted_where_callers_write_it() {
+        assert!(
+            parse(words("corten run -no-subreaper --bundle /b web")).expect("understood").args.get_flag("no-subreaper")
+        );
+    }
+
+    #[test]
+    fn an_unknown_flag_is_refused_and_the_log_is_still_known() {
+        let Err(Stop::Usage { global, text, verb }) =
+            parse(words("corten --log /l --log-format=json run --gpus all web"))
+        else {
+            panic!("accepted")
+        };
+        assert_eq!((global.log, global.log_format, verb.as_deref()), (Some("/l".into()), LogFormat::Json, Some("run")));
+        assert!(text.contains("--gpus"), "{text}");
+    }
+
+    #[test]
+    fn the_version_has_three_lines() {
+        let Err(Stop::Text(text)) = parse(words("corten --version")) else { panic!("no text") };
+        assert!(
+            text.starts_with("corten version 0.") && text.contains("\ncommit: ") && text.ends_with("spec: 1.3.0\n"),
+            "{text}"
+        );
+    }
+}

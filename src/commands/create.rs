@@ -1,0 +1,122 @@
+//! `create`: everything up to the program, which waits to be started.
+
+use super::{id, require_root, store};
+use crate::cli::Invocation;
+use crate::error::{Error, Result};
+use crate::input::bundle::Bundle;
+use crate::input::bundle::faults_error;
+use crate::input::host::Host;
+use crate::plan::{self, Console, Plan, Request, Start};
+use crate::run::{self, Context};
+use crate::setup::program;
+use crate::setup::rootfs::Way;
+use crate::state::status::boot;
+use crate::state::{FORMAT, Process, State};
+use clap::ArgMatches;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+/// The verb.
+pub fn create(invocation: &Invocation) -> Result<u8> {
+    require_root()?;
+    let args = &invocation.args;
+    let id = id(args)?;
+    let bundle = Bundle::load(bundle_dir(args))?;
+    check_console(&bundle, args, Foreground::No)?;
+    let request = request(args, id.as_str(), &bundle, Start::WhenTold);
+    make(invocation, bundle, &request).map(|_| 0)
+}
+
+/// `--bundle`, or here.
+pub fn bundle_dir(args: &ArgMatches) -> &Path {
+    args.get_one::<PathBuf>("bundle").map_or(Path::new("."), PathBuf::as_path)
+}
+
+/// Is somebody here who could use the terminal?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Foreground {
+    /// The runtime stays and relays.
+    Yes,
+    /// The runtime returns.
+    No,
+}
+
+/// A terminal needs somebody at its other end, and nobody waits for one that is not made.
+pub fn check_console(bundle: &Bundle, args: &ArgMatches, foreground: Foreground) -> Result<()> {
+    let wanted = bundle.config.process.as_ref().is_some_and(|p| p.terminal);
+    check_terminal(wanted, args.contains_id("console-socket"), foreground)
+}
+
+/// The same for any process.
+pub fn check_terminal(wanted: bool, socket: bool, foreground: Foreground) -> Result<()> {
+    match (wanted, socket, foreground) {
+        (true, false, Foreground::No) => Err(Error::new("process.terminal is set, but nobody would hold the terminal: cannot allocate tty without setting up a console socket")
+            .hint("give --console-socket, or run it in the foreground")),
+        (false, true, _) => Err(Error::new("--console-socket is given, but process.terminal is not set: cannot use console socket if the runtime will not allocate a tty")),
+        (true, true, Foreground::Yes) => Err(Error::new("--console-socket is for `create` and --detach: in the foreground the terminal is here")),
+        _ => Ok(()),
+    }
+}
+
+/// What the words ask beside the configuration. Relative paths are the caller's.
+pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Request {
+    Request {
+        id: id.to_owned(),
+        bundle: bundle.dir.clone(),
+        start,
+        console: args
+            .get_one::<PathBuf>("console-socket")
+            .map_or(Console::Here, |path| Console::Socket(absolute(path))),
+        pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
+        way: if args.get_flag("no-pivot") { Way::Move } else { Way::Pivot },
+        inherited: inherited(args),
+    }
+}
+
+/// Descriptors and variables that go on to the program.
+pub fn inherited(args: &ArgMatches) -> program::Inherited {
+    let preserve = args.get_one::<u32>("preserve-fds").copied().unwrap_or(0);
+    program::inherited(|key| std::env::var(key).ok(), std::process::id(), preserve)
+}
+
+/// A path as the caller means it.
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Plans and executes. On success the container exists, and `create` is done or the program is about to run.
+pub fn make(invocation: &Invocation, bundle: Bundle, request: &Request) -> Result<(Plan, Context)> {
+    if invocation.global.systemd_cgroup {
+        return Err(Error::new("--systemd-cgroup: the systemd cgroup driver is not in this version"));
+    }
+    let host = Host::read();
+    host.check_floor()?;
+    for warning in &bundle.warnings {
+        log::warn!("{warning}");
+    }
+    let (plan, cgroup) =
+        plan::container(&bundle.config, &host, request).map_err(|found| faults_error(&found, "config.json"))?;
+    let boot = boot();
+    let state = State {
+        format: FORMAT,
+        id: request.id.clone(),
+        oci_version: bundle.config.oci_version.clone(),
+        bundle: bundle.dir.clone(),
+        rootfs: plan::rootfs_path(&bundle.dir, &bundle.config),
+        annotations: bundle.config.annotations.clone(),
+        owner: host.euid,
+        created: crate::logger::rfc3339(SystemTime::now()),
+        creator: Process::of(std::process::id() as i32, &boot).ok_or_else(|| Error::new("/proc is not readable"))?,
+        init: None,
+        gate: request.start == Start::WhenTold,
+        ready: false,
+        cgroup,
+    };
+    let store = store(invocation)?;
+    store.sweep();
+    let mut context = Context::new(state, bundle.dir.clone());
+    context.store = Some(store);
+    context.configuration = bundle.raw;
+    run::execute(&plan, &mut context)?;
+    Ok((plan, context))
+}

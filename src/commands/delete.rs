@@ -1,0 +1,126 @@
+//! `delete` and `rm`: end what is left, remove what was made, in an order that a second call can always complete.
+//!
+//! Kill, wait, remove the cgroups, take the record away (whoever wins that owns the rest), run the poststop hooks. Killed
+//! anywhere, what remains is still found by its record.
+
+use super::{for_each, id, ids, store};
+use crate::cli::Invocation;
+use crate::error::{Error, Result};
+use crate::input::config::Hook;
+use crate::setup::hooks;
+use crate::state::status::{self, Status};
+use crate::state::store::{Entry, Store};
+use crate::state::{State, document};
+use crate::sys::process::pidfd_send_signal;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// May a running container be ended?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    /// Yes.
+    Yes,
+    /// Only one that has ended, or was never started.
+    No,
+}
+
+/// How long a killed process may take to go, in milliseconds: one in an uninterruptible wait does not.
+const PATIENCE_MS: u16 = 10_000;
+
+/// The verb `delete`: runc's words and exit codes.
+pub fn delete(invocation: &Invocation) -> Result<u8> {
+    let force = if invocation.args.get_flag("force") { Force::Yes } else { Force::No };
+    let id = id(&invocation.args)?;
+    let store = store(invocation)?;
+    store.sweep();
+    match store.find(id.as_str())? {
+        Some(entry) => remove(&store, &entry, force).map(|()| 0),
+        None if force == Force::Yes => Ok(0),
+        None => store.get(id.as_str()).map(|_| 0),
+    }
+}
+
+/// The verb `rm`: Docker's habits.
+pub fn rm(invocation: &Invocation) -> Result<u8> {
+    let force = if invocation.args.get_flag("force") { Force::Yes } else { Force::No };
+    let store = store(invocation)?;
+    store.sweep();
+    for_each(&ids(&invocation.args)?, |id| {
+        let entry = store.get(id.as_str())?;
+        remove(&store, &entry, force)
+    })
+}
+
+/// Removes a container, ending it first if that is asked for or if it was never started.
+pub fn remove(store: &Store, entry: &Entry, force: Force) -> Result<()> {
+    let state = match entry.load() {
+        Ok(state) => state,
+        // Even a record that cannot be read is removed by force; what it spoke of may be anything, so nothing else is touched.
+        Err(error) if force == Force::Yes => {
+            log::warn!("{}; only the record is removed", error.cause);
+            return finish(store, entry, None);
+        }
+        Err(error) => return Err(error),
+    };
+    let found = status::of(entry, &state);
+    if force == Force::No && !matches!(found, Status::Stopped | Status::Created) {
+        return Err(Error::new(format!("cannot delete container that is not stopped: {found}"))
+            .hint(format!("`corten stop {0}` first, or `corten rm -f {0}`", state.id)));
+    }
+    if let Some(pidfd) = state.init.as_ref().and_then(|init| init.open()) {
+        let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
+        // A frozen process takes its signal when it is thawed.
+        let _ = state.cgroup.thaw();
+        wait_gone(&state, &pidfd)?;
+    }
+    finish(store, entry, Some(&state))
+}
+
+/// Init has ended: the rest of its processes, its cgroup, its record, its poststop hooks.
+pub fn finish(store: &Store, entry: &Entry, state: Option<&State>) -> Result<()> {
+    let poststop = poststop_hooks(entry);
+    if let Some(state) = state {
+        state.cgroup.kill_all(libc::SIGKILL)?;
+        state.cgroup.remove()?;
+    }
+    let removed = {
+        let _lock = entry.lock()?;
+        store.remove(entry)?
+    };
+    if let (true, Some(state)) = (removed && !poststop.is_empty(), state) {
+        hooks::run_all_warning(hooks::Kind::Poststop, &poststop, &document(state, Status::Stopped, None));
+    }
+    Ok(())
+}
+
+fn poststop_hooks(entry: &Entry) -> Vec<Hook> {
+    let Ok(bytes) = entry.read("config.json") else { return Vec::new() };
+    // The word is in the text of every configuration that has such a hook: most have none, and need no parsing.
+    if !bytes.windows(8).any(|word| word.eq_ignore_ascii_case(b"poststop")) {
+        return Vec::new();
+    }
+    crate::input::bundle::parse(&bytes).map(|(config, _)| config.hooks.poststop).unwrap_or_default()
+}
+
+/// Waits until a process has ended; a bounded time.
+pub fn wait_gone(state: &State, pidfd: &OwnedFd) -> Result<()> {
+    if ended_within(pidfd, PATIENCE_MS) {
+        return Ok(());
+    }
+    let pid = state.init.as_ref().map_or(0, |init| init.pid);
+    let doing = status::stat(pid).map_or('?', |stat| stat.state);
+    let channel = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    Err(Error::new(format!("process {pid} does not end after SIGKILL: state {doing}, waiting in {channel}"))
+        .hint("try again when what it waits for is over"))
+}
+
+/// Did the process end within this time?
+pub fn ended_within(pidfd: &OwnedFd, milliseconds: u16) -> bool {
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, PollTimeout::from(milliseconds)) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            found => return found.is_ok_and(|ready| ready > 0),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! `exec`: another process in a running container.
+
+use super::create::{Foreground, absolute, check_terminal, inherited};
+use super::{container, kept_config, require};
+use crate::cli::Invocation;
+use crate::error::{Error, Result, io_words};
+use crate::input::bundle;
+use crate::input::bundle::faults_error;
+use crate::input::config::{Capabilities, Config, Process, User};
+use crate::plan::{self, Console, exec::Request};
+use crate::run::{self, Context, parent, wait};
+use crate::setup::caps;
+use crate::state::status::Status;
+use clap::ArgMatches;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The largest process document that is read, in bytes.
+const LARGEST_DOCUMENT: u64 = 16 << 20;
+
+/// The verb.
+pub fn exec(invocation: &Invocation) -> Result<u8> {
+    let args = &invocation.args;
+    let (_, entry, state) = container(invocation)?;
+    let mut allowed = vec![Status::Running, Status::Created];
+    if args.get_flag("ignore-paused") {
+        allowed.push(Status::Paused);
+    }
+    let found = require(&entry, &state, &allowed, "cannot exec in a container that is not running");
+    let found = found.map_err(|error| {
+        let paused = error.cause.ends_with("paused");
+        let error = if paused {
+            Error::new("cannot exec in a paused container (use --ignore-paused to override)")
+        } else {
+            error
+        };
+        error
+    });
+    found?;
+    let init = state.init.clone().ok_or_else(|| Error::new("container not running"))?;
+    let Some(pidfd) = init.open() else {
+        return Err(Error::new("container not running: its first process has just ended"));
+    };
+    let config = kept_config(&entry)?;
+    let process = process(args, &config)?;
+    let detach = args.get_flag("detach");
+    let console = args.get_one::<PathBuf>("console-socket");
+    check_terminal(process.terminal, console.is_some(), if detach { Foreground::No } else { Foreground::Yes })?;
+    let request = Request {
+        init: init.pid,
+        console: console.map_or(Console::Here, |path| Console::Socket(absolute(path))),
+        pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
+        inherited: inherited(args),
+    };
+    let plan = plan::exec::process(&process, &config, &state.cgroup, &request)
+        .map_err(|found| faults_error(&found, "process"))?;
+    let bundle = state.bundle.clone();
+    let mut context = Context::new(state, bundle);
+    context.namespaces.init = Some(pidfd);
+    let signals = if detach { None } else { Some(wait::block_signals()?) };
+    run::execute(&plan, &mut context)?;
+    if let Err(error) = parent::wait_for_program(&mut context) {
+        parent::undo(&mut context);
+        return Err(error);
+    }
+    let (Some(signals), Some((pid, pidfd))) = (signals, context.first.take()) else { return Ok(0) };
+    let terminal = match context.console_end.take() {
+        Some(end) => crate::sys::socket::receive(&end)?.and_then(|message| message.fd),
+        None => None,
+    };
+    wait::foreground(pid, &pidfd, terminal, signals)
+}
+
+/// `--process FILE`, or the container's own process with the words given.
+fn process(args: &ArgMatches, config: &Config) -> Result<Process> {
+    let words: Vec<String> = args.get_many::<String>("args").unwrap_or_default().cloned().collect();
+    if let Some(path) = args.get_one::<PathBuf>("process") {
+        if !words.is_empty() {
+            return Err(Error::new("--process gives the whole process: no command beside it"));
+        }
+        let bytes = read_document(path)?;
+        let (process, warnings) =
+            bundle::parse_process(&bytes).map_err(|found| faults_error(&found, &path.display().to_string()))?;
+        warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        return Ok(process);
+    }
+    if words.is_empty() {
+        return Err(Error::new("no command: give one, or --process FILE"));
+    }
+    let mut process = config.process.clone().unwrap_or_default();
+    process.args = words;
+    process.terminal = args.get_flag("tty");
+    process.console_size = None;
+    let many = |name: &str| args.get_many::<String>(name).unwrap_or_default().cloned().collect::<Vec<_>>();
+    process.env.extend(many("env"));
+    if let Some(fault) = process.env.iter().find(|entry| !entry.contains('=') || entry.starts_with('=')) {
+        return Err(Error::new(format!("--env {fault}: not KEY=VALUE")));
+    }
+    if let Some(cwd) = args.get_one::<String>("cwd") {
+        if !cwd.starts_with('/') {
+            return Err(Error::new(format!("--cwd {cwd}: not an absolute path")));
+        }
+        process.cwd = cwd.into();
+    }
+    if let Some(user) = args.get_one::<String>("user") {
+        process.user = numeric_user(user)?;
+    }
+    process.user.additional_gids.extend(args.get_many::<u32>("additional-gids").unwrap_or_default());
+    process.no_new_privileges |= args.get_flag("no-new-privs");
+    if let Some(profile) = args.get_one::<String>("apparmor") {
+        process.apparmor_profile = Some(profile.clone());
+    }
+    if let Some(label) = args.get_one::<String>("process-label") {
+        process.selinux_label = Some(label.clone());
+    }
+    for name in many("cap") {
+        let number = caps::number(&name).ok_or_else(|| Error::new(format!("--cap {name}: no such capability")))?;
+        let sets = process.capabilities.get_or_insert_with(Capabilities::default);
+        // Never inheritable (CVE-2022-29162): that would survive into programs with file capabilities.
+        sets.bounding |= 1 << number;
+        sets.effective |= 1 << number;
+        sets.permitted |= 1 << number;
+    }
+    Ok(process)
+}
+
+/// `UID[:GID]`, strictly: a number that is none must never become root.
+fn numeric_user(text: &str) -> Result<User> {
+    let number = |part: &str| {
+        let plain = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        part.parse::<u32>()
+            .ok()
+            .filter(|n| plain && *n != u32::MAX)
+            .ok_or_else(|| Error::new(format!("--user {text}: not UID[:GID]")))
+    };
+    let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
+    Ok(User { uid: number(uid)?, gid: gid.map_or(Ok(0), number)?, umask: None, additional_gids: Vec::new() })
+}
+
+/// Reads it whole, from a file or a pipe.
+fn read_document(path: &Path) -> Result<Vec<u8>> {
+    let wrong = |e: std::io::Error| Error::new(format!("--process {}: {}", path.display(), io_words(&e)));
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).map_err(wrong)?.take(LARGEST_DOCUMENT + 1).read_to_end(&mut bytes).map_err(wrong)?;
+    if bytes.len() as u64 > LARGEST_DOCUMENT {
+        return Err(Error::new(format!("--process {}: larger than 16 MiB", path.display())));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::numeric_user;
+
+    #[test]
+    fn a_user_is_a_number_or_refused() {
+        let user = numeric_user("1000:7").expect("plain");
+        assert_eq!((user.uid, user.gid), (1000, 7));
+        for wrong in ["4294967296", "4294967295", "-1", "+1", "1:", ":1", "1:2:3", "a", "", " 1"] {
+            assert!(numeric_user(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

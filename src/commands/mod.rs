@@ -1,0 +1,152 @@
+//! One file per verb. A verb reads its words, asks `input`, `plan`, `run` and `state`, and prints.
+
+mod create;
+mod delete;
+mod exec;
+mod explain;
+mod inspect;
+mod kill;
+mod list;
+mod pause;
+mod ps;
+mod run;
+mod spec;
+mod start;
+mod state;
+mod stop;
+#[cfg(feature = "image")]
+mod unpack;
+
+use crate::cli::Invocation;
+use crate::error::{Error, Result};
+use crate::input::bundle::faults_error;
+use crate::input::id::Id;
+use crate::state::store::{Entry, Store};
+use crate::state::{State, status};
+use clap::ArgMatches;
+use std::path::PathBuf;
+
+/// Runs the verb; the value is the program's exit code.
+pub fn run(invocation: &Invocation) -> Result<u8> {
+    if invocation.global.rootless.as_deref() == Some("true") {
+        return Err(Error::new("--rootless=true: running without root's rights is not in this version"));
+    }
+    let args = &invocation.args;
+    match invocation.verb.as_str() {
+        "run" => run::run(invocation),
+        "create" => create::create(invocation),
+        "start" => start::start(invocation),
+        "exec" => exec::exec(invocation),
+        "stop" => stop::stop(invocation),
+        "kill" => kill::kill(invocation),
+        "rm" => delete::rm(invocation),
+        "delete" => delete::delete(invocation),
+        "pause" => pause::pause(invocation),
+        "resume" => pause::resume(invocation),
+        "ps" => ps::ps(invocation),
+        "list" => list::list(invocation),
+        "state" => state::state(invocation),
+        "inspect" => inspect::inspect(invocation),
+        "spec" => spec::spec(args),
+        #[cfg(feature = "image")]
+        "unpack" => unpack::unpack(args),
+        "explain" => explain::explain(invocation),
+        other => Err(Error::new(format!("{other}: not in this build"))),
+    }
+}
+
+/// What an error line begins with: the verb, and the id where there is one.
+pub fn subject(invocation: &Invocation) -> String {
+    let args = &invocation.args;
+    let one = |name: &str| {
+        args.try_get_many::<String>(name).ok().flatten().filter(|all| all.len() == 1).and_then(|mut all| all.next())
+    };
+    let named = args.try_get_one::<String>("name").ok().flatten();
+    match named.or_else(|| one("id")).or_else(|| one("words")) {
+        Some(id) => format!("{} {id}", invocation.verb),
+        None => invocation.verb.clone(),
+    }
+}
+
+/// Where the containers' state lies: `--root`, or `/run/corten`, or `$XDG_RUNTIME_DIR/corten` for an ordinary user.
+fn store(invocation: &Invocation) -> Result<Store> {
+    if let Some(root) = &invocation.global.root {
+        let absolute = std::path::absolute(root).map_err(|e| Error::new(format!("--root {}: {e}", root.display())))?;
+        return Ok(Store::new(absolute));
+    }
+    if nix::unistd::geteuid().is_root() {
+        return Ok(Store::new(PathBuf::from("/run/corten")));
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(dir) if !dir.is_empty() => Ok(Store::new(PathBuf::from(dir).join("corten"))),
+        _ => Err(Error::new("neither root nor XDG_RUNTIME_DIR: nowhere to keep state").hint("give --root DIR")),
+    }
+}
+
+/// The id given to the verb, checked.
+fn id(args: &ArgMatches) -> Result<Id> {
+    Id::parse(args.get_one::<String>("id").map(String::as_str).unwrap_or_default())
+}
+
+/// All ids given to the verb, checked before any is touched.
+fn ids(args: &ArgMatches) -> Result<Vec<Id>> {
+    args.get_many::<String>("id").unwrap_or_default().map(|id| Id::parse(id)).collect()
+}
+
+/// The container given to the verb.
+fn container(invocation: &Invocation) -> Result<(Store, Entry, State)> {
+    let id = id(&invocation.args)?;
+    let store = store(invocation)?;
+    let entry = store.get(id.as_str())?;
+    let state = entry.load()?;
+    Ok((store, entry, state))
+}
+
+/// Making containers needs root here.
+fn require_root() -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Error::new("needs root: running as an ordinary user is not in this version").hint("`sudo corten …`"))
+}
+
+/// A name for each id with its error; success only if all succeed.
+fn for_each(ids: &[Id], mut act: impl FnMut(&Id) -> Result<()>) -> Result<u8> {
+    let mut errors = Vec::new();
+    for id in ids {
+        if let Err(error) = act(id) {
+            errors.push((id, error));
+        }
+    }
+    match errors.len() {
+        0 => Ok(0),
+        1 if ids.len() == 1 => Err(errors.remove(0).1),
+        many => {
+            let first = Error::new(format!("{many} of {} containers", ids.len()));
+            Err(errors.into_iter().fold(first, |sum, (id, error)| {
+                let sum = sum.detail(format!("{}: {}", id.as_str(), error.cause));
+                match error.hint {
+                    Some(hint) if sum.hint.is_none() => sum.hint(hint),
+                    _ => sum,
+                }
+            }))
+        }
+    }
+}
+
+/// The configuration in force, as it was kept beside the facts.
+fn kept_config(entry: &Entry) -> Result<crate::input::config::Config> {
+    let bytes = entry.read("config.json")?;
+    crate::input::bundle::parse(&bytes)
+        .map(|(config, _)| config)
+        .map_err(|found| faults_error(&found, "the kept config.json"))
+}
+
+/// The status, with the words that callers look for if it is not one of those.
+fn require(entry: &Entry, state: &State, wanted: &[status::Status], instead: &str) -> Result<status::Status> {
+    let found = status::of(entry, state);
+    if wanted.contains(&found) {
+        return Ok(found);
+    }
+    Err(Error::new(format!("{instead}: it is {found}")))
+}

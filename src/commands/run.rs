@@ -1,0 +1,134 @@
+//! `run`: create and start in one, and in the foreground wait for the end.
+
+use super::create::{Foreground, bundle_dir, check_console, make, request};
+use super::{delete, require_root};
+use crate::cli::Invocation;
+use crate::error::{Error, Result};
+use crate::input::bundle::Bundle;
+use crate::input::config::User;
+use crate::input::id::Id;
+use crate::input::overrides::{self, Caller, Overrides};
+use crate::input::user::{self, UserRequest};
+use crate::plan::Start;
+use crate::run::{parent, wait};
+use crate::setup::hooks;
+use crate::state;
+use crate::state::status::Status;
+use crate::sys::path;
+use clap::ArgMatches;
+use nix::fcntl::OFlag;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// The verb.
+pub fn run(invocation: &Invocation) -> Result<u8> {
+    require_root()?;
+    let args = &invocation.args;
+    let (id, bundle) = subject(args)?;
+    let detach = args.get_flag("detach");
+    if detach && args.get_flag("rm") {
+        return Err(Error::new("--rm with --detach: nobody stays to remove the container"));
+    }
+    if args.get_flag("keep") && args.get_flag("rm") {
+        return Err(Error::new("--rm and --keep exclude each other"));
+    }
+    check_console(&bundle, args, if detach { Foreground::No } else { Foreground::Yes })?;
+    let request = request(args, id.as_str(), &bundle, Start::AtOnce);
+    let poststart = bundle.config.hooks.poststart.clone();
+    // Signals that arrive while the container is made wait until there is a process to forward them to.
+    let signals = if detach { None } else { Some(wait::block_signals()?) };
+    let (_, mut context) = make(invocation, bundle, &request)?;
+    if let Err(error) = parent::wait_for_program(&mut context) {
+        crate::run::parent::undo(&mut context);
+        return Err(error);
+    }
+    if !poststart.is_empty() {
+        let pid = context.first.as_ref().map(|(pid, _)| *pid);
+        hooks::run_all_warning(
+            hooks::Kind::Poststart,
+            &poststart,
+            &state::document(&context.state, Status::Running, pid),
+        );
+    }
+    let (Some(signals), Some((pid, pidfd))) = (signals, context.first.take()) else { return Ok(0) };
+    let terminal = match context.console_end.take() {
+        Some(end) => crate::sys::socket::receive(&end)?.and_then(|message| message.fd),
+        None => None,
+    };
+    let code = wait::foreground(pid, &pidfd, terminal, signals);
+    if !args.get_flag("keep") {
+        if let (Some(store), Some(entry)) = (context.store.take(), context.entry.take()) {
+            delete::finish(&store, &entry, Some(&context.state))?;
+        }
+    }
+    code
+}
+
+/// The id and the bundle, with Docker's habits applied.
+pub fn subject(args: &ArgMatches) -> Result<(Id, Bundle)> {
+    let words: Vec<String> = args.get_many::<String>("words").unwrap_or_default().cloned().collect();
+    let (name, words) = match args.get_one::<String>("name") {
+        Some(name) => (name.clone(), words),
+        None => match words.first() {
+            Some(id) => (id.clone(), Vec::new()),
+            None => return Err(Error::new("no id: give one, or --name ID")),
+        },
+    };
+    let id = Id::parse(&name)?;
+    let bundle = bundle(args, words)?;
+    Ok((id, bundle))
+}
+
+/// The bundle, with Docker's habits applied.
+pub fn bundle(args: &ArgMatches, words: Vec<String>) -> Result<Bundle> {
+    let mut bundle = Bundle::load(bundle_dir(args))?;
+    let many = |name: &str| args.get_many::<String>(name).unwrap_or_default().cloned().collect::<Vec<_>>();
+    let one = |name: &str| args.get_one::<String>(name).cloned();
+    let overrides = Overrides {
+        caller: Caller::here()?,
+        terminal: args.get_flag("tty"),
+        mounts: many("mount"),
+        entrypoint: one("entrypoint"),
+        args: words,
+        env: many("env"),
+        workdir: one("workdir"),
+        user: one("user"),
+        hostname: one("hostname"),
+        network: one("network"),
+    };
+    let before = bundle.config.clone();
+    overrides.apply(&mut bundle.config)?;
+    if let Some(request) = overrides.user_request()? {
+        let found = look_up(&request, &bundle)?;
+        if let Some(process) = &mut bundle.config.process {
+            process.user = User { umask: process.user.umask, ..found };
+        }
+    }
+    if bundle.config != before {
+        bundle.raw = overrides::written(&bundle.raw, &bundle.config)?;
+    }
+    Ok(bundle)
+}
+
+/// The largest passwd or group file that is read, in bytes.
+const LARGEST_DATABASE: u64 = 4 << 20;
+
+/// Asks the container's own files, opened below its root: the host's users are others.
+fn look_up(request: &UserRequest, bundle: &Bundle) -> Result<User> {
+    let root = path::open_directory(&crate::plan::rootfs_path(&bundle.dir, &bundle.config))?;
+    let read = |name: &str| -> Result<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let Some(file) = path::find_below(root.as_fd(), Path::new(name), flags, path::Links::Follow)? else {
+            return Ok(Vec::new());
+        };
+        let mut bytes = Vec::new();
+        File::from(file)
+            .take(LARGEST_DATABASE)
+            .read_to_end(&mut bytes)
+            .map_err(|e| Error::new(format!("{name} of the container: {e}")))?;
+        Ok(bytes)
+    };
+    user::resolve(request, &read("/etc/passwd")?, &read("/etc/group")?)
+}

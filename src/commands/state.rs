@@ -1,0 +1,43 @@
+//! `state`: the runtime specification's state document, and what runc adds to it.
+
+use super::container;
+use crate::cli::Invocation;
+use crate::error::Result;
+use crate::state::status::{self, Status};
+use crate::state::{State, store::Entry};
+use serde_json::{Value, json};
+
+/// The verb.
+pub fn state(invocation: &Invocation) -> Result<u8> {
+    let (_, entry, state) = container(invocation)?;
+    println!("{:#}", describe(&entry, &state));
+    Ok(0)
+}
+
+/// The document. A stopped container has pid 0, as with runc.
+pub fn describe(entry: &Entry, state: &State) -> Value {
+    let status = status::of(entry, state);
+    let pid = if status == Status::Stopped { 0 } else { state.init.as_ref().map_or(0, |init| init.pid) };
+    json!({
+        "ociVersion": state.oci_version,
+        "id": state.id,
+        "status": status.to_string(),
+        "pid": pid,
+        "bundle": state.bundle,
+        "rootfs": state.rootfs,
+        "created": state.created,
+        "owner": owner(state.owner),
+        "annotations": state.annotations,
+    })
+}
+
+/// The caller's name, or its number where there is none. Read from the host's own passwd file.
+pub fn owner(uid: u32) -> String {
+    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let found = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    found.unwrap_or_else(|| format!("#{uid}"))
+}

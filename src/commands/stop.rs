@@ -1,0 +1,48 @@
+//! `stop`: asks politely, waits, then kills.
+
+use super::delete::{ended_within, wait_gone};
+use super::{for_each, ids, store};
+use crate::cli::Invocation;
+use crate::commands::kill::parse_signal;
+use crate::error::Result;
+use crate::state::status::{self, Status};
+use crate::sys::process::pidfd_send_signal;
+
+/// Where an image says which signal ends it gently (OCI image specification, conversion to a runtime configuration).
+const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
+
+/// The verb.
+pub fn stop(invocation: &Invocation) -> Result<u8> {
+    let seconds = invocation.args.get_one::<u64>("time").copied().unwrap_or(10);
+    let store = store(invocation)?;
+    for_each(&ids(&invocation.args)?, |id| {
+        let entry = store.get(id.as_str())?;
+        let state = entry.load()?;
+        let found = status::of(&entry, &state);
+        let Some(pidfd) = state.init.as_ref().and_then(|init| init.open()) else {
+            // A stopped container is what was asked for; processes without an init are ended all the same.
+            return Ok(state.cgroup.kill_all(libc::SIGKILL)?);
+        };
+        let signal = state.annotations.get(STOP_SIGNAL).map_or(Ok(libc::SIGTERM), |word| parse_signal(word))?;
+        let _ = pidfd_send_signal(&pidfd, signal);
+        if found == Status::Paused {
+            state.cgroup.thaw()?;
+        }
+        let patience = u16::try_from(seconds.saturating_mul(1000)).unwrap_or(u16::MAX);
+        let mut left = seconds.saturating_mul(1000);
+        loop {
+            let slice = u16::try_from(left).unwrap_or(patience);
+            if ended_within(&pidfd, slice) {
+                break;
+            }
+            left = left.saturating_sub(u64::from(slice));
+            if left == 0 {
+                log::debug!("{}: still there after {seconds} s, SIGKILL", id.as_str());
+                let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
+                wait_gone(&state, &pidfd)?;
+                break;
+            }
+        }
+        Ok(state.cgroup.kill_all(libc::SIGKILL)?)
+    })
+}

@@ -1,0 +1,2 @@
+//! Archives made by hand, block by block.
+use super::*;

@@ -1,0 +1,2 @@
+//! Which image an index means, and which documents are refused.
+use super::*;

@@ -1,0 +1,162 @@
+//! A layer as one stream: file, digest of the blob, gzip, digest of the archive, limits.
+//!
+//! By hand: `tee >(sha256sum >&2) < BLOB | gunzip | tee >(sha256sum >&2) | tar -x`. What is unpacked is what was hashed, byte for
+//! byte: verifying a file first and opening it again would leave time to change it. So the verdict comes last, and until then nothing
+//! that was made counts.
+
+use super::digest::{Digest, Hasher};
+use super::layout::{Compression, LayerBlob};
+use crate::error;
+use crate::error::{Error, Result};
+use flate2::bufread::MultiGzDecoder;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+
+/// Bytes read from the disk at once.
+const BUFFER: usize = 128 << 10;
+
+/// What an image may use up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of all archives together, and of any one file.
+    pub bytes: u64,
+    /// Entries of all archives together.
+    pub entries: u64,
+    /// How many bytes may come out of a layer for each that went in...
+    pub ratio: u64,
+    /// ...once this many have come out: a file of zeros is not yet an attack.
+    pub ratio_from: u64,
+}
+
+impl Default for Limits {
+    /// Well above the largest images in use: 128 GiB, 4 million entries, 200 to 1 beyond 1 GiB (gzip can do 1,030 to 1).
+    fn default() -> Self {
+        Limits { bytes: 128 << 30, entries: 4_000_000, ratio: 200, ratio_from: 1 << 30 }
+    }
+}
+
+/// A blob being read.
+pub struct Blob {
+    file: File,
+    expected: Digest,
+    size: u64,
+    read: u64,
+    hasher: Hasher,
+}
+
+impl Blob {
+    /// A blob from its first byte.
+    pub fn new(file: File, expected: Digest, size: u64) -> Self {
+        let hasher = Hasher::new(expected.algorithm);
+        Blob { file, expected, size, read: 0, hasher }
+    }
+
+    /// Reads what is left and compares.
+    fn verify(mut self) -> Result<()> {
+        io::copy(&mut self, &mut io::sink()).map_err(super::archive::told)?;
+        if self.read != self.size {
+            return Err(error!("the blob has {} bytes, not {}", self.read, self.size));
+        }
+        let found = self.hasher.digest();
+        if found == self.expected { Ok(()) } else { Err(error!("the blob's digest is {found}, not {}", self.expected)) }
+    }
+}
+
+impl Read for Blob {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let got = self.file.read(into)?;
+        self.read += got as u64;
+        if self.read > self.size {
+            return Err(io::Error::other(error!("the blob has more than {} bytes", self.size)));
+        }
+        self.hasher.update(&into[..got]);
+        Ok(got)
+    }
+}
+
+enum Inflate {
+    Plain(BufReader<Blob>),
+    Gzip(Box<MultiGzDecoder<BufReader<Blob>>>),
+}
+
+impl Inflate {
+    fn blob(&self) -> &Blob {
+        match self {
+            Inflate::Plain(reader) => reader.get_ref(),
+            Inflate::Gzip(decoder) => decoder.get_ref().get_ref(),
+        }
+    }
+
+    fn into_blob(self) -> Blob {
+        match self {
+            Inflate::Plain(reader) => reader.into_inner(),
+            Inflate::Gzip(decoder) => decoder.into_inner().into_inner(),
+        }
+    }
+}
+
+/// The archive of a layer, verified when [`Stream::finish`] has returned.
+pub struct Stream {
+    source: Inflate,
+    diff_id: Digest,
+    /// `None` for a plain layer whose blob is the archive: one digest is enough.
+    hasher: Option<Hasher>,
+    came_out: u64,
+    limits: Limits,
+}
+
+impl Stream {
+    /// Begins; `limits.bytes` is what this layer may still use.
+    pub fn new(blob: Blob, layer: &LayerBlob, limits: Limits) -> Self {
+        let same = layer.compression == Compression::Plain && layer.digest == layer.diff_id;
+        let hasher = (!same).then(|| Hasher::new(layer.diff_id.algorithm));
+        let reader = BufReader::with_capacity(BUFFER, blob);
+        let source = match layer.compression {
+            Compression::Plain => Inflate::Plain(reader),
+            Compression::Gzip => Inflate::Gzip(Box::new(MultiGzDecoder::new(reader))),
+        };
+        Stream { source, diff_id: layer.diff_id.clone(), hasher, came_out: 0, limits }
+    }
+
+    /// Reads to the end and compares both digests. Returns how many bytes the archive had.
+    pub fn finish(mut self) -> Result<u64> {
+        io::copy(&mut self, &mut io::sink()).map_err(super::archive::told)?;
+        if let Some(hasher) = self.hasher {
+            let found = hasher.digest();
+            if found != self.diff_id {
+                return Err(error!("the archive's digest is {found}, not the diff_id {}", self.diff_id));
+            }
+        }
+        self.source.into_blob().verify()?;
+        Ok(self.came_out)
+    }
+
+    fn within(&self) -> std::result::Result<(), Error> {
+        let went_in = self.source.blob().read.max(1);
+        if self.came_out > self.limits.bytes {
+            return Err(error!("the layers have more than {} bytes: refused as a bomb", self.limits.bytes));
+        }
+        if self.came_out > self.limits.ratio_from && self.came_out / went_in > self.limits.ratio {
+            return Err(error!(
+                "the layer unpacks to more than {} times its size: refused as a bomb",
+                self.limits.ratio
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let got = match &mut self.source {
+            Inflate::Plain(reader) => reader.read(into)?,
+            Inflate::Gzip(decoder) => decoder.read(into)?,
+        };
+        self.came_out += got as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&into[..got]);
+        }
+        self.within().map_err(io::Error::other)?;
+        Ok(got)
+    }
+}

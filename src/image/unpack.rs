@@ -1,0 +1,99 @@
+//! The whole way from a reference to a bundle.
+
+use super::apply::{Position, Tree};
+use super::archive::{Archive, told};
+use super::bundle::Staged;
+use super::config::convert;
+use super::layout::{Image, LayerBlob, Layout, Platform};
+use super::reference::Reference;
+use super::stream::{Limits, Stream};
+use crate::error;
+use crate::error::{Error, Result};
+use crate::sys::Called;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+/// The most that is read of the image's `/etc/passwd` and `/etc/group`.
+const ACCOUNTS: u64 = 4 << 20;
+
+/// Unpacks an image (`oci:DIR[:TAG]`) into a bundle: `rootfs` and `config.json`.
+///
+/// `bundle` is made, or is an empty directory. On an error nothing is left of what was made.
+pub fn unpack(reference: &str, bundle: &Path) -> Result<()> {
+    for label in unpack_within(reference, bundle, &Limits::default())? {
+        log::warn!("{reference}: label {label} is a setting of a runtime; it is not in config.json");
+    }
+    Ok(())
+}
+
+/// [`unpack`] with limits of the caller's choice. Returns the labels that did not become annotations.
+pub fn unpack_within(reference: &str, bundle: &Path, limits: &Limits) -> Result<Vec<String>> {
+    let reference = Reference::parse(reference)?;
+    let layout = Layout::open(&reference.layout)?;
+    let image = layout.image(reference.tag.as_deref(), Platform::here())?;
+    let staged = Staged::begin(bundle)?;
+    match fill(&layout, &image, &staged, limits) {
+        Ok(left_out) => Ok(left_out),
+        Err(e) => Err(staged.discard(e)),
+    }
+}
+
+fn fill(layout: &Layout, image: &Image, staged: &Staged, limits: &Limits) -> Result<Vec<String>> {
+    let mut tree = Tree::new(staged.rootfs.try_clone().called(|| "fcntl(F_DUPFD_CLOEXEC)".into())?)?;
+    let mut left = *limits;
+    for (n, blob) in image.layers.iter().enumerate() {
+        let position = if n == 0 { Position::Base } else { Position::Upper };
+        let at = |e: Error| e.at(format!("layers[{n}] {}", blob.digest));
+        layer(layout, blob, &mut tree, position, &mut left).map_err(at)?;
+    }
+    let (passwd, group) = (account(&tree, "/etc/passwd")?, account(&tree, "/etc/group")?);
+    let converted = convert(&image.config, crate::input::template::spec(), &passwd, &group)?;
+    let mut text = serde_json::to_vec_pretty(&converted.spec).map_err(|e| error!("config.json: {e}"))?;
+    text.push(b'\n');
+    staged.complete(&text)?;
+    Ok(converted.left_out)
+}
+
+/// Applies one layer, verifying it on the way; takes from `left` what it used.
+fn layer(layout: &Layout, blob: &LayerBlob, tree: &mut Tree, position: Position, left: &mut Limits) -> Result<()> {
+    let stream = Stream::new(layout.blob(&blob.digest, blob.size)?, blob, *left);
+    let mut archive = Archive::new(BufReader::with_capacity(64 << 10, stream));
+    let mut layer = tree.layer(position);
+    while let Some(entry) = archive.next_entry()? {
+        left.entries =
+            left.entries.checked_sub(1).ok_or_else(|| error!("the layers have too many entries: refused as a bomb"))?;
+        if entry.length() > left.bytes {
+            return Err(
+                error!("a file of {} bytes: refused as a bomb", entry.length()).at(super::archive::show(&entry.path))
+            );
+        }
+        layer.apply(&entry, &mut archive.content())?;
+    }
+    // What follows the end of an archive is padding: not looked at, but part of the digest.
+    let mut rest = archive.into_source();
+    std::io::copy(&mut rest, &mut std::io::sink()).map_err(told)?;
+    left.bytes -= rest.into_inner().finish()?.min(left.bytes);
+    layer.finish()
+}
+
+/// Reads one of the image's account files, links resolved below its root. An image need not have one.
+fn account(tree: &Tree, path: &str) -> Result<Vec<u8>> {
+    let file = match tree.open(OsStr::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENXIO | Errno::ENODEV) => return Ok(Vec::new()),
+        file => File::from(file.called(|| format!("openat2(rootfs, {path:?}, IN_ROOT)"))?),
+    };
+    let found = file.metadata().called(|| format!("fstat({path:?})"))?;
+    if !found.is_file() {
+        return Err(error!("the image's {path} is not a regular file"));
+    }
+    if found.len() > ACCOUNTS {
+        return Err(error!("the image's {path} has {} bytes (at most {ACCOUNTS})", found.len()));
+    }
+    let mut bytes = Vec::new();
+    file.take(ACCOUNTS).read_to_end(&mut bytes).called(|| format!("read({path:?})"))?;
+    Ok(bytes)
+}

@@ -1,0 +1,290 @@
+//! A bundle: a directory with a config.json and, usually, a root file system beside it.
+//!
+//! Try it by hand: `mkdir -p b/rootfs && cd b && corten spec && jq . config.json`.
+//!
+//! Reading takes two passes. A walk over the text finds what no type can see, at a cost of a few microseconds and without building
+//! anything; then oci-spec's types read it directly. Only a text that the types would misread or refuse is read a second way: as a tree,
+//! rewritten to exact names, where every value of a wrong type is noted and taken out, until the rest can be read. So a wrong
+//! type in one place does not hide an empty path in another: every fault is reported, each with its place.
+//!
+//! What goes wrong: a config.json is a stranger's file. It is measured before it is read, and the number and size of what it holds are
+//! limited, so that no file makes us use more than 64 MiB.
+
+use super::check::check;
+use super::config::{Config, Process};
+use super::keys::{self, Node};
+use super::place::{Piece, Place, Report, place};
+use super::walk::{self, Survey};
+use super::{Fault, convert};
+use crate::error::{Error, Result};
+use oci_spec::runtime as oci;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The largest config.json in bytes.
+pub const MAX_CONFIG: u64 = 16 << 20;
+
+/// How many values of a wrong type are looked for: each costs another reading of the whole.
+const MAX_TYPE_FAULTS: usize = 64;
+
+/// How many faults are shown.
+const MAX_SHOWN: usize = 30;
+
+/// A bundle that was read and found good.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Absolute, without symbolic links.
+    pub dir: PathBuf,
+    /// What config.json asks for.
+    pub config: Config,
+    /// config.json as it was read: the state keeps it, and hooks may need what Corten does not know.
+    pub raw: Vec<u8>,
+    /// What was ignored or read otherwise than written, a line each.
+    pub warnings: Vec<String>,
+}
+
+impl Bundle {
+    /// Reads and checks the bundle in a directory. All faults of its config.json are in one error.
+    pub fn load(dir: &Path) -> Result<Bundle> {
+        let shown = dir.display();
+        let absolute =
+            std::fs::canonicalize(dir).map_err(|error| Error::new(format!("bundle {shown}: {}", plain(&error))))?;
+        let file = match File::open(absolute.join("config.json")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::new(format!("no config.json in {shown}")).hint("`corten spec` writes one"));
+            }
+            Err(error) => return Err(Error::new(format!("{shown}/config.json: {}", plain(&error)))),
+        };
+        let raw = read_limited(file).map_err(|error| error.at(format!("{shown}/config.json")))?;
+        let (config, warnings) = parse(&raw).map_err(|faults| faults_error(&faults, "config.json"))?;
+        Ok(Bundle { dir: absolute, config, raw, warnings })
+    }
+}
+
+/// Reads a file of at most [`MAX_CONFIG`] bytes; a larger one is refused before it is read.
+pub fn read_limited(file: File) -> Result<Vec<u8>> {
+    let about = file.metadata().map_err(|error| Error::new(plain(&error)))?;
+    if about.is_dir() {
+        return Err(Error::new("is a directory"));
+    }
+    let size = about.len();
+    let mut text = Vec::new();
+    if size <= MAX_CONFIG {
+        // A pipe or a file of procfs has no size, so the limit holds while reading as well.
+        text.reserve_exact(usize::try_from(size).unwrap_or(0) + 1);
+        file.take(MAX_CONFIG + 1).read_to_end(&mut text).map_err(|error| Error::new(plain(&error)))?;
+    }
+    if size > MAX_CONFIG || text.len() as u64 > MAX_CONFIG {
+        let size = size.max(text.len() as u64);
+        return Err(Error::new(format!("has {size} bytes or more; the most is {MAX_CONFIG} (16 MiB)")));
+    }
+    Ok(text)
+}
+
+fn plain(error: &std::io::Error) -> String {
+    match error.raw_os_error().map(nix::errno::Errno::from_raw) {
+        Some(errno) => format!("{} ({})", crate::sys::plain(errno), crate::sys::name(errno)),
+        None => error.to_string(),
+    }
+}
+
+/// The error that shows all faults of a file.
+pub fn faults_error(faults: &[Fault], file: &str) -> Error {
+    let line = |fault: &Fault| if fault.place.is_empty() { fault.cause.clone() } else { fault.to_string() };
+    let error = match faults {
+        [only] => return Error::new(format!("{file}: {}", line(only))),
+        _ => Error::new(format!("{} faults in {file}", faults.len())),
+    };
+    let error = faults.iter().take(MAX_SHOWN).fold(error, |error, fault| error.detail(line(fault)));
+    match faults.len().checked_sub(MAX_SHOWN) {
+        Some(more @ 1..) => error.detail(format!("and {more} more")),
+        _ => error,
+    }
+}
+
+/// Reads the text of a config.json. Pure. The second part of the result are warnings.
+pub fn parse(text: &[u8]) -> std::result::Result<(Config, Vec<String>), Vec<Fault>> {
+    let mut read: Loaded<oci::Spec> = read(text, &keys::CONFIG, &["process", "execCPUAffinity"])?;
+    let config = read.convert(convert::config);
+    if read.value.is_some() {
+        check(&config, &mut read.report);
+    }
+    finish(config, read.report)
+}
+
+/// Reads the text of the file of `exec --process`. Pure. The second part of the result are warnings.
+pub fn parse_process(text: &[u8]) -> std::result::Result<(Process, Vec<String>), Vec<Fault>> {
+    let mut read: Loaded<oci::Process> = read(text, &keys::PROCESS, &["execCPUAffinity"])?;
+    let process =
+        read.convert(|process, apart, report| convert::process::process(process, apart, &Place::Root, report));
+    finish(process, read.report)
+}
+
+fn finish<T>(value: T, report: Report) -> std::result::Result<(T, Vec<String>), Vec<Fault>> {
+    if report.faults.is_empty() {
+        Ok((value, report.warnings.iter().map(ToString::to_string).collect()))
+    } else {
+        Err(report.faults)
+    }
+}
+
+/// What reading gave.
+struct Loaded<T> {
+    /// `None` where the whole is of a wrong type.
+    value: Option<T>,
+    /// The value at the place that is read apart.
+    apart: Option<Value>,
+    report: Report,
+    gone: Removed,
+}
+
+impl<T> Loaded<T> {
+    fn convert<U: Default>(&mut self, convert: impl Fn(&T, Option<&Value>, &mut Report) -> U) -> U {
+        let Some(value) = &self.value else { return U::default() };
+        let mut report = Report::default();
+        let converted = convert(value, self.apart.as_ref(), &mut report);
+        self.report.take(report, |place| self.gone.place_in_file(place));
+        converted
+    }
+}
+
+fn read<T: DeserializeOwned>(
+    text: &[u8],
+    root: &'static Node,
+    apart: &[&str],
+) -> std::result::Result<Loaded<T>, Vec<Fault>> {
+    let survey = walk::survey(text, root).map_err(|fault| vec![fault])?;
+    let hopeful = !survey.rewrite && survey.report.faults.is_empty();
+    if hopeful && let Ok(value) = serde_json::from_slice(text) {
+        return Ok(Loaded { value: Some(value), apart: None, report: survey.report, gone: Removed::default() });
+    }
+    Ok(read_as_tree(text, root, apart, survey))
+}
+
+/// The slow way: as a tree, rewritten, and without what has a wrong type.
+fn read_as_tree<T: DeserializeOwned>(text: &[u8], root: &'static Node, apart: &[&str], survey: Survey) -> Loaded<T> {
+    let mut report = survey.report;
+    let mut tree: Value = match serde_json::from_slice(text) {
+        Ok(tree) => tree,
+        // The walk read the same text without a fault in its grammar.
+        Err(error) => {
+            report.fault("", error.to_string());
+            return Loaded { value: None, apart: None, report, gone: Removed::default() };
+        }
+    };
+    walk::rewrite(&mut tree, root);
+    let apart = take(&mut tree, apart);
+    let mut gone = Removed::default();
+    for _ in 0..MAX_TYPE_FAULTS {
+        let error = match serde_path_to_error::deserialize::<_, T>(&tree) {
+            Ok(value) => return Loaded { value: Some(value), apart, report, gone },
+            Err(error) => error,
+        };
+        let mut pieces: Vec<Piece> = error.path().iter().filter_map(walk::piece).collect();
+        let words = error.inner().to_string();
+        // The walk has named every missing key already, by the place of the key itself.
+        if !words.starts_with("missing field") {
+            report.fault(place(&gone.original(&pieces)), walk::plain_type_error(&words));
+        }
+        while !pieces.is_empty() && !gone.remove(&mut tree, &pieces) {
+            pieces.pop();
+        }
+        if pieces.is_empty() {
+            if report.faults.is_empty() {
+                report.fault("", words);
+            }
+            return Loaded { value: None, apart, report, gone };
+        }
+    }
+    report.fault("", format!("more than {MAX_TYPE_FAULTS} values have a wrong type"));
+    Loaded { value: None, apart, report, gone }
+}
+
+fn take(tree: &mut Value, path: &[&str]) -> Option<Value> {
+    let (last, parents) = path.split_last()?;
+    let object = parents.iter().try_fold(tree, |value, key| value.get_mut(key))?;
+    object.as_object_mut()?.remove(*last)
+}
+
+/// What was taken out of the tree. An element that is gone moves those behind it, but a fault names the place in the file.
+#[derive(Default)]
+struct Removed {
+    /// The place of an array, and the numbers of the elements that are gone, sorted.
+    elements: BTreeMap<String, Vec<usize>>,
+}
+
+impl Removed {
+    /// The place in the file of a place in the tree.
+    fn original(&self, pieces: &[Piece]) -> Vec<Piece> {
+        let mut out: Vec<Piece> = Vec::new();
+        for piece in pieces {
+            let piece = match piece {
+                Piece::Index(at) => Piece::Index(self.index_in_file(&place(&out), *at)),
+                other => other.clone(),
+            };
+            out.push(piece);
+        }
+        out
+    }
+
+    fn index_in_file(&self, array: &str, at: usize) -> usize {
+        let gone = self.elements.get(array).map(Vec::as_slice).unwrap_or_default();
+        gone.iter().fold(at, |at, gone| if *gone <= at { at + 1 } else { at })
+    }
+
+    /// The same for a place that is text already.
+    fn place_in_file(&self, place: &str) -> String {
+        if self.elements.is_empty() {
+            return place.to_owned();
+        }
+        let mut out = String::new();
+        for part in place.split_inclusive('[') {
+            // `[` within a quoted name is followed by digits and `]` only if someone made it so, and then only a message is odd.
+            match part.split_once(']').and_then(|(digits, rest)| Some((digits.parse::<usize>().ok()?, rest))) {
+                Some((at, rest)) => {
+                    let array = out.strip_suffix('[').unwrap_or_default();
+                    let at = self.index_in_file(array, at);
+                    out.push_str(&format!("{at}]{rest}"));
+                }
+                None => out.push_str(part),
+            }
+        }
+        out
+    }
+
+    /// Takes a value out of the tree; `false` if there is none at that place.
+    fn remove(&mut self, tree: &mut Value, pieces: &[Piece]) -> bool {
+        let Some((last, parents)) = pieces.split_last() else { return false };
+        let parent = parents.iter().try_fold(tree, |value, piece| match piece {
+            Piece::Index(at) => value.get_mut(at),
+            Piece::Name(name) => value.get_mut(name),
+            Piece::Key(name) => value.get_mut(name),
+        });
+        match (parent, last) {
+            (Some(Value::Object(map)), Piece::Name(name)) => map.remove(name).is_some(),
+            (Some(Value::Object(map)), Piece::Key(name)) => map.remove(*name).is_some(),
+            (Some(Value::Array(list)), Piece::Index(at)) if *at < list.len() => {
+                let original = self.original(pieces);
+                let (Some(Piece::Index(number)), array) = (original.last(), place(&original[..original.len() - 1]))
+                else {
+                    return false;
+                };
+                let gone = self.elements.entry(array).or_default();
+                gone.push(*number);
+                gone.sort_unstable();
+                list.remove(*at);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "bundle_tests/mod.rs"]
+mod tests;

@@ -1,0 +1,330 @@
+//! `process`: who runs what, with which rights.
+//!
+//! A person's first look: `jq .process config.json`, `capsh --print`, `ulimit -a`, `chrt -m`. The kernel's own limits are judged here where they
+//! are plain numbers, so that the fault names the field instead of a system call that says EINVAL.
+
+use super::{each, list, path, text};
+use crate::input::config::{Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User};
+use crate::input::place::{Place, Report, quote};
+use oci_spec::runtime::{self as oci, Capability as Cap, LinuxSchedulerPolicy as Policy, PosixRlimitType as Limit};
+use serde_json::Value;
+
+/// The capabilities in the order of their numbers in `linux/capability.h`.
+const CAPABILITIES: [(&str, Cap); 41] = [
+    ("CAP_CHOWN", Cap::Chown),
+    ("CAP_DAC_OVERRIDE", Cap::DacOverride),
+    ("CAP_DAC_READ_SEARCH", Cap::DacReadSearch),
+    ("CAP_FOWNER", Cap::Fowner),
+    ("CAP_FSETID", Cap::Fsetid),
+    ("CAP_KILL", Cap::Kill),
+    ("CAP_SETGID", Cap::Setgid),
+    ("CAP_SETUID", Cap::Setuid),
+    ("CAP_SETPCAP", Cap::Setpcap),
+    ("CAP_LINUX_IMMUTABLE", Cap::LinuxImmutable),
+    ("CAP_NET_BIND_SERVICE", Cap::NetBindService),
+    ("CAP_NET_BROADCAST", Cap::NetBroadcast),
+    ("CAP_NET_ADMIN", Cap::NetAdmin),
+    ("CAP_NET_RAW", Cap::NetRaw),
+    ("CAP_IPC_LOCK", Cap::IpcLock),
+    ("CAP_IPC_OWNER", Cap::IpcOwner),
+    ("CAP_SYS_MODULE", Cap::SysModule),
+    ("CAP_SYS_RAWIO", Cap::SysRawio),
+    ("CAP_SYS_CHROOT", Cap::SysChroot),
+    ("CAP_SYS_PTRACE", Cap::SysPtrace),
+    ("CAP_SYS_PACCT", Cap::SysPacct),
+    ("CAP_SYS_ADMIN", Cap::SysAdmin),
+    ("CAP_SYS_BOOT", Cap::SysBoot),
+    ("CAP_SYS_NICE", Cap::SysNice),
+    ("CAP_SYS_RESOURCE", Cap::SysResource),
+    ("CAP_SYS_TIME", Cap::SysTime),
+    ("CAP_SYS_TTY_CONFIG", Cap::SysTtyConfig),
+    ("CAP_MKNOD", Cap::Mknod),
+    ("CAP_LEASE", Cap::Lease),
+    ("CAP_AUDIT_WRITE", Cap::AuditWrite),
+    ("CAP_AUDIT_CONTROL", Cap::AuditControl),
+    ("CAP_SETFCAP", Cap::Setfcap),
+    ("CAP_MAC_OVERRIDE", Cap::MacOverride),
+    ("CAP_MAC_ADMIN", Cap::MacAdmin),
+    ("CAP_SYSLOG", Cap::Syslog),
+    ("CAP_WAKE_ALARM", Cap::WakeAlarm),
+    ("CAP_BLOCK_SUSPEND", Cap::BlockSuspend),
+    ("CAP_AUDIT_READ", Cap::AuditRead),
+    ("CAP_PERFMON", Cap::Perfmon),
+    ("CAP_BPF", Cap::Bpf),
+    ("CAP_CHECKPOINT_RESTORE", Cap::CheckpointRestore),
+];
+
+/// The resource limits with their numbers in `asm-generic/resource.h`.
+const RLIMITS: [(Limit, u32, &str); 16] = [
+    (Limit::RlimitCpu, 0, "RLIMIT_CPU"),
+    (Limit::RlimitFsize, 1, "RLIMIT_FSIZE"),
+    (Limit::RlimitData, 2, "RLIMIT_DATA"),
+    (Limit::RlimitStack, 3, "RLIMIT_STACK"),
+    (Limit::RlimitCore, 4, "RLIMIT_CORE"),
+    (Limit::RlimitRss, 5, "RLIMIT_RSS"),
+    (Limit::RlimitNproc, 6, "RLIMIT_NPROC"),
+    (Limit::RlimitNofile, 7, "RLIMIT_NOFILE"),
+    (Limit::RlimitMemlock, 8, "RLIMIT_MEMLOCK"),
+    (Limit::RlimitAs, 9, "RLIMIT_AS"),
+    (Limit::RlimitLocks, 10, "RLIMIT_LOCKS"),
+    (Limit::RlimitSigpending, 11, "RLIMIT_SIGPENDING"),
+    (Limit::RlimitMsgqueue, 12, "RLIMIT_MSGQUEUE"),
+    (Limit::RlimitNice, 13, "RLIMIT_NICE"),
+    (Limit::RlimitRtprio, 14, "RLIMIT_RTPRIO"),
+    (Limit::RlimitRttime, 15, "RLIMIT_RTTIME"),
+];
+
+/// The highest number of a cpu that a list may name: the largest `NR_CPUS` of any kernel configuration.
+const MAX_CPU: u32 = 8191;
+
+/// The number of a capability by its exact name, as runc knows it: `CHOWN` and `cap_chown` are unknown.
+pub fn capability_number(name: &str) -> Option<u32> {
+    let at = CAPABILITIES.iter().position(|(known, _)| *known == name)?;
+    u32::try_from(at).ok()
+}
+
+/// `process`.
+pub fn process(process: &oci::Process, affinity: Option<&Value>, place: &Place, report: &mut Report) -> Process {
+    let args = list(process.args()).to_vec();
+    if args.is_empty() {
+        report.fault(place.key("args"), "is empty: there is no program to run");
+    } else if args[0].is_empty() {
+        report.fault(place.key("args").index(0), "is empty: there is no program to run");
+    }
+    let env = list(process.env()).to_vec();
+    for (at, entry) in env.iter().enumerate() {
+        // The entry itself is not shown: it may hold a secret.
+        match entry.split_once('=') {
+            None => report.fault(place.key("env").index(at), "has no `=`"),
+            Some(("", _)) => report.fault(place.key("env").index(at), "has no name before the `=`"),
+            Some(_) => {}
+        }
+    }
+    let at = place.key("cwd");
+    if process.cwd().is_relative() {
+        report.fault(at, format!("{} is not an absolute path", quote(&process.cwd().to_string_lossy())));
+    }
+    Process {
+        terminal: process.terminal().unwrap_or(false),
+        console_size: process.console_size().as_ref().map(|size| console_size(size, &place.key("consoleSize"), report)),
+        user: user(process.user(), &place.key("user"), report),
+        args,
+        env,
+        cwd: path(process.cwd(), &at, report),
+        capabilities: process.capabilities().as_ref().map(capabilities),
+        rlimits: rlimits(list(process.rlimits()), &place.key("rlimits"), report),
+        no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        apparmor_profile: text(process.apparmor_profile()),
+        selinux_label: text(process.selinux_label()),
+        oom_score_adj: process.oom_score_adj().inspect(|score| {
+            if !(-1000..=1000).contains(score) {
+                report.fault(place.key("oomScoreAdj"), format!("{score} is not between -1000 and 1000"));
+            }
+        }),
+        io_priority: process.io_priority().as_ref().map(|io| io_priority(io, &place.key("ioPriority"), report)),
+        scheduler: process.scheduler().as_ref().map(|s| scheduler(s, &place.key("scheduler"), report)),
+        exec_cpu_affinity: affinity.map(|lists| exec_cpu_affinity(lists, &place.key("execCPUAffinity"), report)),
+    }
+}
+
+fn console_size(size: &oci::Box, place: &Place, report: &mut Report) -> ConsoleSize {
+    let mut side = |value: u64, name| {
+        u16::try_from(value).unwrap_or_else(|_| {
+            report.fault(place.key(name), format!("{value} is above 65535"));
+            0
+        })
+    };
+    ConsoleSize { height: side(size.height(), "height"), width: side(size.width(), "width") }
+}
+
+fn user(user: &oci::User, place: &Place, report: &mut Report) -> User {
+    // NGROUPS_MAX, see setgroups(2).
+    const MOST_GROUPS: usize = 65536;
+    let groups = list(user.additional_gids());
+    if groups.len() > MOST_GROUPS {
+        report.fault(place.key("additionalGids"), format!("{} groups, the kernel takes {MOST_GROUPS}", groups.len()));
+    }
+    let mut id = |value: u32, place: &Place| {
+        if value == u32::MAX {
+            report.fault(place, "4294967295 is -1, which is no id");
+        }
+        value
+    };
+    let (uid, gid) = (id(user.uid(), &place.key("uid")), id(user.gid(), &place.key("gid")));
+    let at = place.key("additionalGids");
+    let additional_gids = groups.iter().enumerate().map(|(n, gid)| id(*gid, &at.index(n))).collect();
+    if let Some(umask) = user.umask().filter(|umask| *umask > 0o777) {
+        report.fault(place.key("umask"), format!("{umask} is above 511, which is octal 777"));
+    }
+    User { uid, gid, umask: user.umask(), additional_gids }
+}
+
+fn capabilities(sets: &oci::LinuxCapabilities) -> Capabilities {
+    let mask = |set: &Option<oci::Capabilities>| {
+        let bit = |cap: &Cap| CAPABILITIES.iter().position(|(_, known)| known == cap).map_or(0, |at| 1_u64 << at);
+        set.iter().flatten().map(bit).fold(0, |mask, bit| mask | bit)
+    };
+    Capabilities {
+        bounding: mask(sets.bounding()),
+        effective: mask(sets.effective()),
+        inheritable: mask(sets.inheritable()),
+        permitted: mask(sets.permitted()),
+        ambient: mask(sets.ambient()),
+    }
+}
+
+fn rlimits(limits: &[oci::PosixRlimit], place: &Place, report: &mut Report) -> Vec<Rlimit> {
+    let limits = each(limits, place, report, |limit, place, report| {
+        let (_, resource, name) = RLIMITS.iter().find(|known| known.0 == limit.typ()).unwrap_or(&RLIMITS[0]);
+        if limit.soft() > limit.hard() {
+            let cause = format!("{name}: the soft limit {} is above the hard limit {}", limit.soft(), limit.hard());
+            report.fault(place, cause);
+        }
+        Rlimit { resource: *resource, name, soft: limit.soft(), hard: limit.hard() }
+    });
+    for (at, limit) in limits.iter().enumerate() {
+        if limits[..at].iter().any(|other| other.resource == limit.resource) {
+            report.fault(place.index(at), format!("{} is given twice", limit.name));
+        }
+    }
+    limits
+}
+
+fn io_priority(io: &oci::LinuxIOPriority, place: &Place, report: &mut Report) -> IoPriority {
+    let class = match io.class() {
+        oci::IOPriorityClass::IoprioClassRt => 1,
+        oci::IOPriorityClass::IoprioClassBe => 2,
+        oci::IOPriorityClass::IoprioClassIdle => 3,
+    };
+    let priority = u8::try_from(io.priority()).ok().filter(|level| *level <= 7);
+    if priority.is_none() {
+        report.fault(place.key("priority"), format!("{} is not between 0 and 7", io.priority()));
+    }
+    IoPriority { class, priority: priority.unwrap_or(0) }
+}
+
+fn scheduler(asked: &oci::Scheduler, place: &Place, report: &mut Report) -> Scheduler {
+    let policy = match asked.policy() {
+        Policy::SchedOther => 0,
+        Policy::SchedFifo => 1,
+        Policy::SchedRr => 2,
+        Policy::SchedBatch => 3,
+        // The number is reserved, and sched_setattr(2) says EINVAL.
+        Policy::SchedIso => {
+            report.fault(place.key("policy"), "SCHED_ISO is not implemented by Linux");
+            4
+        }
+        Policy::SchedIdle => 5,
+        Policy::SchedDeadline => 6,
+    };
+    let nice = asked.nice().unwrap_or(0);
+    if !(-20..=19).contains(&nice) {
+        report.fault(place.key("nice"), format!("{nice} is not between -20 and 19"));
+    }
+    let priority = asked.priority().unwrap_or(0);
+    let real_time = matches!(asked.policy(), Policy::SchedFifo | Policy::SchedRr);
+    if real_time && !(1..=99).contains(&priority) {
+        report.fault(place.key("priority"), format!("{priority} is not between 1 and 99"));
+    } else if !real_time && priority != 0 {
+        report.fault(place.key("priority"), "set, but the policy is neither SCHED_FIFO nor SCHED_RR");
+    }
+    if !matches!(asked.policy(), Policy::SchedDeadline) {
+        for (value, name) in [(asked.runtime(), "runtime"), (asked.deadline(), "deadline"), (asked.period(), "period")]
+        {
+            if value.is_some_and(|value| value != 0) {
+                report.fault(place.key(name), "set, but the policy is not SCHED_DEADLINE");
+            }
+        }
+    }
+    Scheduler {
+        policy,
+        nice,
+        priority: priority.max(0).unsigned_abs(),
+        flags: list(asked.flags()).iter().map(scheduler_flag).fold(0, |all, flag| all | flag),
+        runtime: asked.runtime().unwrap_or(0),
+        deadline: asked.deadline().unwrap_or(0),
+        period: asked.period().unwrap_or(0),
+    }
+}
+
+/// `SCHED_FLAG_*` of `linux/sched.h`.
+fn scheduler_flag(flag: &oci::LinuxSchedulerFlag) -> u64 {
+    use oci::LinuxSchedulerFlag as Flag;
+    match flag {
+        Flag::SchedResetOnFork => 0x01,
+        Flag::SchedFlagReclaim => 0x02,
+        Flag::SchedFlagDLOverrun => 0x04,
+        Flag::SchedFlagKeepPolicy => 0x08,
+        Flag::SchedFlagKeepParams => 0x10,
+        Flag::SchedFlagUtilClampMin => 0x20,
+        Flag::SchedFlagUtilClampMax => 0x40,
+    }
+}
+
+fn exec_cpu_affinity(lists: &Value, place: &Place, report: &mut Report) -> ExecCpuAffinity {
+    let Some(lists) = lists.as_object() else {
+        report.fault(place, "is not an object");
+        return ExecCpuAffinity::default();
+    };
+    let mut read = |name: &'static str| {
+        let value = lists.get(name)?;
+        let parsed = value.as_str().ok_or_else(|| "is not a string".to_owned()).and_then(cpu_list);
+        parsed.map_err(|cause| report.fault(place.key(name), cause)).ok().flatten()
+    };
+    ExecCpuAffinity { initial: read("initial"), r#final: read("final") }
+}
+
+/// `0-2, 7` as numbers, sorted; empty is absent.
+fn cpu_list(text: &str) -> Result<Option<Vec<u32>>, String> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let mut cpus = std::collections::BTreeSet::new();
+    for part in text.split(',').map(str::trim) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |digits: &str| {
+            let digits = digits.trim();
+            let strict = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            let number = strict.then(|| digits.parse::<u32>().ok()).flatten();
+            let number = number.ok_or_else(|| format!("{} is not a list of cpus as 0-3,7", quote(text)))?;
+            if number > MAX_CPU { Err(format!("cpu {number} is above {MAX_CPU}")) } else { Ok(number) }
+        };
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last {
+            return Err(format!("the range {} runs backwards", quote(part)));
+        }
+        cpus.extend(first..=last);
+    }
+    Ok(Some(cpus.into_iter().collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_have_the_kernels_numbers() {
+        assert_eq!(capability_number("CAP_CHOWN"), Some(0));
+        assert_eq!(capability_number("CAP_SYS_ADMIN"), Some(21));
+        assert_eq!(capability_number("CAP_SETFCAP"), Some(31));
+        assert_eq!(capability_number("CAP_CHECKPOINT_RESTORE"), Some(40));
+        for name in ["CHOWN", "cap_chown", "CAP_CAP_CHOWN", "CAP_NEW", ""] {
+            assert_eq!(capability_number(name), None, "{name}");
+        }
+        for (at, (name, cap)) in CAPABILITIES.iter().enumerate() {
+            assert_eq!(format!("CAP_{cap}"), *name);
+            let known: caps::Capability = name.parse().unwrap();
+            assert_eq!(usize::from(known.index()), at, "{name}");
+        }
+    }
+
+    #[test]
+    fn cpu_lists() {
+        assert_eq!(cpu_list("0-2, 7"), Ok(Some(vec![0, 1, 2, 7])));
+        assert_eq!(cpu_list("3,1,1-2"), Ok(Some(vec![1, 2, 3])));
+        assert_eq!(cpu_list(" "), Ok(None));
+        for bad in ["a", "1-", "-1", "1,,2", "2-1", "1-2-3", "0-4294967295", "+1", "٣"] {
+            assert!(cpu_list(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! A plan as text: one line per step.
+
+use super::Plan;
+use super::step::{Gate, Hold, Line, Record, Side, Step};
+use crate::input::host::Host;
+use crate::sys::process::Flags;
+use std::fmt;
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Tell(gate) => write!(f, "sendmsg({})", gate.word()),
+            Step::Await(gate) => write!(f, "recvmsg({})", gate.word()),
+            Step::Record(Record::Intent) => f.write_str(
+                "mkdir(state); openat(config.json); write(); openat(held); openat(state.json); write(); renameat2()",
+            ),
+            Step::Record(Record::Init | Record::Ready) => {
+                f.write_str("flock(state); openat(state.json); write(pid); renameat()")
+            }
+            Step::Cgroup(change) => change.fmt(f),
+            Step::OpenTasks(files) => {
+                for (index, file) in files.iter().enumerate() {
+                    write!(f, "{}openat({file:?}, O_WRONLY)", if index == 0 { "" } else { "; " })?;
+                }
+                Ok(())
+            }
+            Step::OpenCgroup(dir) => write!(f, "openat({dir:?}, O_PATH)"),
+            Step::Attach(count) => {
+                for index in 0..*count {
+                    write!(f, "{}write(tasks, \"0\")", if index == 0 { "" } else { "; " })?;
+                }
+                Ok(())
+            }
+            Step::Namespace(action) => action.fmt(f),
+            Step::Console(None) => f.write_str("socketpair(AF_UNIX)"),
+            Step::Console(Some(path)) => write!(f, "socket(AF_UNIX); connect({path:?})"),
+            Step::Hold(Hold::Lock) => f.write_str("openat(held); flock(LOCK_EX)"),
+            Step::Hold(Hold::Gate) => f.write_str("socket(AF_UNIX); bind(start); listen()"),
+            Step::Clone(clone) => {
+                let into = clone.into.as_ref().map(|dir| format!(", into {}", dir.display())).unwrap_or_default();
+                if clone.intermediate {
+                    write!(
+                        f,
+                        "socketpair(); socketpair(); clone3(0); setns(user); clone3(PARENT|{}{into})",
+                        Flags(clone.flags)
+                    )
+                } else {
+                    write!(f, "socketpair(); clone3({}{into})", Flags(clone.flags))
+                }
+            }
+            Step::IdMap(action) => action.fmt(f),
+            Step::Session => f.write_str("setsid()"),
+            Step::OpenProc => f.write_str("openat(\"/proc\", O_PATH)"),
+            Step::OpenRoot => f.write_str("openat(\"/\", O_PATH)"),
+            Step::Rootfs(action) => action.fmt(f),
+            Step::Mount(action) => action.fmt(f),
+            Step::Device(action) => action.fmt(f),
+            Step::Mask(action) => action.fmt(f),
+            Step::Terminal(action) => action.fmt(f),
+            Step::Hooks(_, list) => {
+                for (index, hook) in list.iter().enumerate() {
+                    write!(f, "{}execve({:?}, {:?})", if index == 0 { "" } else { "; " }, hook.path, hook.args)?;
+                }
+                Ok(())
+            }
+            Step::Name(action) => action.fmt(f),
+            Step::Sysctl(action) => action.fmt(f),
+            Step::Limit(action) => action.fmt(f),
+            Step::User(action) => action.fmt(f),
+            Step::Caps(action) => action.fmt(f),
+            Step::Program(action) => action.fmt(f),
+            Step::Seccomp(filter) => filter.fmt(f),
+            Step::PidFile(path) => write!(f, "openat({path:?}); write(pid)"),
+            Step::OpenPidFile(path) => write!(f, "openat({path:?}, O_CREAT)"),
+            Step::AwaitStart => f.write_str("accept4(start); sendmsg(go)"),
+        }
+    }
+}
+
+impl Step {
+    /// Where the kernel's own words on it are.
+    pub fn page(&self) -> &'static str {
+        match self {
+            Step::Tell(_) | Step::Await(_) | Step::Console(_) | Step::Hold(Hold::Gate) | Step::AwaitStart => "unix(7)",
+            Step::Record(_) => "rename(2)",
+            Step::Hold(Hold::Lock) => "flock(2)",
+            Step::Cgroup(_) | Step::OpenTasks(_) | Step::OpenCgroup(_) | Step::Attach(_) => "cgroups(7)",
+            Step::Namespace(_) => "namespaces(7)",
+            Step::Clone(_) => "clone3(2)",
+            Step::IdMap(_) => "user_namespaces(7)",
+            Step::Session => "setsid(2)",
+            Step::OpenProc | Step::Sysctl(_) => "proc(5)",
+            Step::OpenRoot => "openat2(2)",
+            Step::Rootfs(_) => "pivot_root(2)",
+            Step::Mount(_) => "mount_namespaces(7)",
+            Step::Mask(_) => "open_tree(2)",
+            Step::Device(_) => "mknod(2)",
+            Step::Terminal(_) => "pty(7)",
+            Step::Hooks(..) | Step::Program(_) => "execve(2)",
+            Step::Name(_) => "uts_namespaces(7)",
+            Step::Limit(_) => "getrlimit(2)",
+            Step::User(_) => "credentials(7)",
+            Step::Caps(_) => "capabilities(7)",
+            Step::Seccomp(_) => "seccomp(2)",
+            Step::PidFile(_) | Step::OpenPidFile(_) => "open(2)",
+        }
+    }
+}
+
+impl Gate {
+    /// As it is shown.
+    pub fn word(self) -> &'static str {
+        match self {
+            Gate::Mapped => "mapped",
+            Gate::Prepared => "prepared",
+            Gate::Hooked => "hooked",
+            Gate::Ready => "ready",
+            Gate::Go => "go",
+            Gate::Executing => "executing",
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Side::Parent => "parent",
+            Side::Child => "child",
+        })
+    }
+}
+
+/// The whole plan: number, side, calls, place, reason, man page; the columns are separated by two spaces or more.
+pub fn text(plan: &Plan, id: &str, host: &Host) -> String {
+    use fmt::Write;
+    let mut text = format!("run {id}: {} steps\n", plan.lines.len());
+    for assumed in &host.assumed {
+        let _ = writeln!(text, "assumed: {assumed}");
+    }
+    let calls: Vec<String> = plan.lines.iter().map(|line| line.step.to_string()).collect();
+    let width =
+        |of: &dyn Fn(&Line) -> usize, most: usize| plan.lines.iter().map(of).filter(|w| *w <= most).max().unwrap_or(0);
+    let place = width(&|line| line.place.chars().count(), 40);
+    let call = calls.iter().map(|call| call.chars().count()).filter(|w| *w <= 76).max().unwrap_or(0);
+    for (index, (line, calls)) in plan.lines.iter().zip(&calls).enumerate() {
+        let _ = writeln!(
+            text,
+            "{:>3} {:6}  {calls:call$}  {:place$}  {}  {}",
+            index + 1,
+            line.side,
+            if line.place.is_empty() { "-" } else { &line.place },
+            line.why,
+            line.step.page()
+        );
+    }
+    text
+}

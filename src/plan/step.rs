@@ -1,0 +1,166 @@
+//! One step of a plan: what is done, on which side, for which part of the configuration, and why it stands there.
+
+use crate::input::config::Hook;
+use crate::setup::{
+    caps, cgroup, dev, hooks, idmap, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl,
+    terminal, user,
+};
+use std::path::PathBuf;
+
+/// Which process executes a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The runtime.
+    Parent,
+    /// The container's first process, before it becomes the program.
+    Child,
+}
+
+/// A point that one side passes only after the other, see `run::gate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// The id maps are written.
+    Mapped,
+    /// Everything that hooks may look at is there.
+    Prepared,
+    /// The hooks ran.
+    Hooked,
+    /// Nothing is left but to be started.
+    Ready,
+    /// The record is complete.
+    Go,
+    /// The next thing is execve.
+    Executing,
+}
+
+impl Gate {
+    const LETTERS: [(Gate, u8); 6] = [
+        (Gate::Mapped, b'M'),
+        (Gate::Prepared, b'P'),
+        (Gate::Hooked, b'H'),
+        (Gate::Ready, b'R'),
+        (Gate::Go, b'G'),
+        (Gate::Executing, b'X'),
+    ];
+
+    /// What is sent.
+    pub fn letter(self) -> u8 {
+        Self::LETTERS.iter().find(|(gate, _)| *gate == self).map_or(0, |(_, letter)| *letter)
+    }
+
+    /// What was received.
+    pub fn from_letter(letter: u8) -> Option<Gate> {
+        Self::LETTERS.iter().find(|(_, l)| *l == letter).map(|(gate, _)| *gate)
+    }
+}
+
+/// What is written to the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Before anything exists: what is about to.
+    Intent,
+    /// The first process exists; the container is still being made.
+    Init,
+    /// As `Init`, and `create` is done.
+    Ready,
+}
+
+/// How the container's first process is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clone {
+    /// New namespaces, `CLONE_NEW*`.
+    pub flags: u64,
+    /// cgroup2 directory to be born in.
+    pub into: Option<PathBuf>,
+    /// Through a process that enters a user namespace first.
+    pub intermediate: bool,
+}
+
+/// One thing that is done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Passes a gate: says so to the other side.
+    Tell(Gate),
+    /// Waits until the other side has passed a gate.
+    Await(Gate),
+    /// Writes the state.
+    Record(Record),
+    /// Makes or limits a cgroup.
+    Cgroup(cgroup::Change),
+    /// Opens the `tasks` files (v1), for the child to write.
+    OpenTasks(Vec<PathBuf>),
+    /// Opens the cgroup2 directory to be born in.
+    OpenCgroup(PathBuf),
+    /// Writes `0` to each open `tasks` file.
+    Attach(usize),
+    /// Opens, makes, joins namespaces.
+    Namespace(namespaces::Action),
+    /// Opens the socket that will be given the terminal: a client's, or our own.
+    Console(Option<PathBuf>),
+    /// Takes the locks and sockets that only init will hold.
+    Hold(Hold),
+    /// Makes the first process.
+    Clone(Clone),
+    /// Writes id maps, becomes root.
+    IdMap(idmap::Action),
+    /// setsid(2)
+    Session,
+    /// Opens the host's procfs, for what is written there later.
+    OpenProc,
+    /// The container's root.
+    Rootfs(rootfs::Action),
+    /// One mount.
+    Mount(mounts::Action),
+    /// Device nodes and links.
+    Device(dev::Action),
+    /// Masked and read-only paths.
+    Mask(mask::Action),
+    /// Terminal.
+    Terminal(terminal::Action),
+    /// Hooks of one kind.
+    Hooks(hooks::Kind, Vec<Hook>),
+    /// Host and domain name.
+    Name(names::Action),
+    /// One sysctl.
+    Sysctl(sysctl::Action),
+    /// Resource limits and the like.
+    Limit(limits::Action),
+    /// User and groups.
+    User(user::Action),
+    /// Capabilities and no-new-privileges.
+    Caps(caps::Action),
+    /// The program: looked up, closed around, executed.
+    Program(program::Action),
+    /// The system-call filter.
+    Seccomp(seccomp::Filter),
+    /// Writes the pid file.
+    PidFile(PathBuf),
+    /// Opens the pid file while the host's paths can be seen.
+    OpenPidFile(PathBuf),
+    /// Opens the root of the container that was joined.
+    OpenRoot,
+    /// Waits for `start`.
+    AwaitStart,
+}
+
+/// What init holds from its birth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The lock that is let go of by execve or death.
+    Lock,
+    /// The start gate.
+    Gate,
+}
+
+/// A step in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// Who does it.
+    pub side: Side,
+    /// What.
+    pub step: Step,
+    /// For which part of the configuration: `mounts[3] /data`; empty: for the making itself.
+    pub place: String,
+    /// Why here.
+    pub why: &'static str,
+}

@@ -1,0 +1,123 @@
+//! The child's side: from the clone to the program, without a way back.
+//!
+//! It is a plain fork of a single-threaded process. It never logs and never returns: a failure is reported to the parent
+//! (or, after the start gate, to who starts it), and the process ends.
+
+use super::{Context, gate};
+use crate::plan::Plan;
+use crate::plan::step::{Gate, Side, Step};
+use crate::setup::hooks;
+use crate::sys::process::exit_now;
+use crate::sys::{Called, Failure, Result, socket};
+use nix::errno::Errno;
+use nix::unistd::{setsid, write};
+use std::os::fd::AsFd;
+
+/// Walks the child's lines from `from` on.
+pub fn walk(plan: &Plan, from: usize, context: &mut Context) -> ! {
+    for (index, line) in plan.lines.iter().enumerate().skip(from) {
+        if line.side != Side::Child {
+            continue;
+        }
+        if let Err(failure) = step(&line.step, context) {
+            if let Some(to) = context.starter.as_ref().or(context.wire.as_ref()) {
+                gate::report(to, &gate::Report::new(plan, index, &failure));
+            }
+            exit_now(1);
+        }
+        for warning in context.held.warnings.drain(..) {
+            if let Some(to) = context.starter.as_ref().or(context.wire.as_ref()) {
+                gate::warn(to, &warning);
+            }
+        }
+    }
+    // Every plan ends with an execve, which does not return either.
+    exit_now(1)
+}
+
+fn step(step: &Step, context: &mut Context) -> Result<()> {
+    let held = &mut context.held;
+    match step {
+        Step::Tell(gate) => gate::tell(wire(context)?, *gate),
+        Step::Await(gate) => wait_for(*gate, context),
+        Step::Attach(_) => attach(context),
+        Step::Namespace(action) => action.apply(&mut context.namespaces),
+        Step::IdMap(action) => action.apply(0),
+        Step::Session => setsid().map(drop).called(|| step.to_string()),
+        Step::OpenProc => {
+            held.proc = Some(crate::sys::path::host_proc()?);
+            Ok(())
+        }
+        Step::OpenRoot => {
+            held.root = Some(crate::sys::path::open_directory(std::path::Path::new("/"))?);
+            Ok(())
+        }
+        Step::Rootfs(action) => action.apply(held),
+        Step::Mount(action) => action.apply(held),
+        Step::Device(action) => action.apply(held),
+        Step::Mask(action) => action.apply(held),
+        Step::Terminal(action) => action.apply(held),
+        Step::Name(action) => action.apply(held),
+        Step::Sysctl(action) => action.apply(held),
+        Step::Limit(action) => action.apply(held),
+        Step::User(action) => action.apply(held),
+        Step::Caps(action) => action.apply(held),
+        Step::Program(action) => action.apply(held),
+        Step::Seccomp(filter) => crate::setup::seccomp::apply(filter).map(drop),
+        Step::Hooks(kind, list) => run_hooks(*kind, list, context),
+        Step::AwaitStart => await_start(context),
+        other => Err(Failure::refused(other.to_string(), Errno::ENOSYS, "a step of the parent in the child's hands")),
+    }
+}
+
+fn wire(context: &Context) -> Result<&std::os::fd::OwnedFd> {
+    context
+        .starter
+        .as_ref()
+        .or(context.wire.as_ref())
+        .ok_or_else(|| Failure::refused("sendmsg()", Errno::ENOTCONN, "nobody listens"))
+}
+
+/// A parent that died closes its end: then there is no container either.
+fn wait_for(gate: Gate, context: &Context) -> Result<()> {
+    match gate::hear(wire(context)?)? {
+        gate::Heard::Gate(heard) if heard == gate => Ok(()),
+        _ => exit_now(1),
+    }
+}
+
+/// cgroup v1: a single-threaded process that writes "0" to `tasks` moves itself in 45 µs; its pid written to
+/// `cgroup.procs` waits 11 ms for a grace period of the kernel.
+fn attach(context: &mut Context) -> Result<()> {
+    for tasks in context.tasks.drain(..) {
+        write(&tasks, b"0").called(|| format!("write({}, \"0\")", crate::sys::describe(&tasks)))?;
+    }
+    Ok(())
+}
+
+fn await_start(context: &mut Context) -> Result<()> {
+    let Some(listener) = context.listener.take() else {
+        return Err(Failure::refused("accept4()", Errno::EBADF, "the start gate is not open"));
+    };
+    // The parent's end: from here on there is only the starter.
+    context.wire = None;
+    let starter = socket::accept(&listener)?;
+    // A second starter finds its connection reset.
+    drop(listener);
+    let told = gate::tell(&starter, Gate::Go);
+    context.starter = Some(starter);
+    told
+}
+
+fn run_hooks(kind: hooks::Kind, list: &[crate::input::config::Hook], context: &Context) -> Result<()> {
+    // The pid as the host sees it: the kept procfs is the host's.
+    let own = context.held.proc.as_ref().and_then(|proc| nix::fcntl::readlinkat(proc.as_fd(), "self").ok());
+    let pid = own.and_then(|name| name.to_str()?.parse().ok());
+    let document = crate::state::document(&context.state, crate::state::status::Status::of_hook(kind), pid);
+    for (index, hook) in list.iter().enumerate() {
+        hooks::run(kind, index, hook, &document).map_err(|error| {
+            Failure::refused(format!("execve({:?})", hook.path), Errno::ECANCELED, error.to_string())
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! What the two sides say to each other.
+//!
+//! | gate | from | to | meaning |
+//! |---|---|---|---|
+//! | `Mapped` | parent | child | the id maps are written: become root of the user namespace |
+//! | `Prepared` | child | parent | namespaces and mounts are there, the old root still is: hooks may run |
+//! | `Hooked` | parent | child | they did |
+//! | `Ready` | child | parent | `create`: nothing is left but to be started |
+//! | `Go` | parent | child | the record is complete: a child that never hears it goes with its parent |
+//! | `Executing` | child | parent or starter | the next thing is execve |
+//!
+//! One socket of whole messages, close-on-exec at both ends. A failure is a message in place of any gate. After
+//! `Executing` end of file is success; before it, end of file is a death: the reader asks how the child died.
+
+use crate::error::Error;
+use crate::plan::Plan;
+use crate::plan::step::Gate;
+use crate::sys::{Failure, Result, socket};
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+use std::os::fd::AsFd;
+
+/// What can arrive.
+#[derive(Debug)]
+pub enum Heard {
+    /// The other side is through this gate.
+    Gate(Gate),
+    /// One of the child's steps did not succeed.
+    Failed(Box<Report>),
+    /// A sentence for the log.
+    Warning(String),
+    /// Every copy of the other end is closed.
+    End,
+}
+
+/// A failure of the child, in words that whoever hears it can print: `start` has no plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Index into the plan's lines.
+    pub step: usize,
+    /// How many lines the plan has.
+    pub of: usize,
+    /// The line's place.
+    pub place: String,
+    /// The call that failed.
+    pub call: String,
+    /// Its errno.
+    pub errno: i32,
+    /// The plain cause, if more is known.
+    pub because: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Report {
+    /// What line `index` of the plan has to say about its failure.
+    pub fn new(plan: &Plan, index: usize, failure: &Failure) -> Self {
+        // A message holds far more, but a program's name or a path in it is the caller's to choose.
+        let short = |text: &str| text.chars().take(4000).collect::<String>();
+        let line = &plan.lines[index];
+        Report {
+            step: index,
+            of: plan.lines.len(),
+            place: short(&line.place),
+            call: short(&failure.call),
+            errno: failure.errno as i32,
+            because: failure.because.as_deref().map(short),
+            hint: super::hints::hint(&line.step, failure),
+        }
+    }
+
+    /// As it is shown.
+    pub fn into_error(self) -> Error {
+        let failure = Failure { call: self.call, errno: Errno::from_raw(self.errno), because: self.because };
+        super::word(&self.place, &format!("{}/{}", self.step + 1, self.of), &failure, self.hint)
+    }
+}
+
+const FAILED: u8 = b'!';
+const WARNING: u8 = b'~';
+
+/// Tells the other side that this one is through a gate.
+pub fn tell(to: impl AsFd, gate: Gate) -> Result<()> {
+    socket::send(to, &[gate.letter()], None)
+}
+
+/// Tells the parent what went wrong. Nothing can be done if even that fails.
+pub fn report(to: impl AsFd, report: &Report) {
+    let mut bytes = vec![FAILED];
+    bytes.extend(serde_json::to_vec(report).unwrap_or_default());
+    let _ = socket::send(to, &bytes, None);
+}
+
+/// Tells the parent something for its log.
+pub fn warn(to: impl AsFd, words: &str) {
+    let mut bytes = vec![WARNING];
+    bytes.extend(words.bytes().take(4000));
+    let _ = socket::send(to, &bytes, None);
+}
+
+/// Waits for the next message.
+pub fn hear(from: impl AsFd) -> Result<Heard> {
+    let message = match socket::receive(from) {
+        Ok(message) => message,
+        // The other side ended with our message unread.
+        Err(failure) if failure.errno == Errno::ECONNRESET => return Ok(Heard::End),
+        Err(failure) => return Err(failure),
+    };
+    let Some(message) = message else { return Ok(Heard::End) };
+    match message.bytes.split_first() {
+        Some((&FAILED, rest)) => {
+            serde_json::from_slice(rest).map(|report| Heard::Failed(Box::new(report))).map_err(|_| garbled())
+        }
+        Some((&WARNING, rest)) => Ok(Heard::Warning(String::from_utf8_lossy(rest).into_owned())),
+        Some((&letter, [])) => Gate::from_letter(letter).map(Heard::Gate).ok_or_else(garbled),
+        _ => Err(garbled()),
+    }
+}
+
+fn garbled() -> Failure {
+    Failure::refused("recvmsg()", Errno::EPROTO, "a message that this version does not know")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some_report(length: usize) -> Report {
+        let plan = Plan {
+            lines: vec![crate::plan::step::Line {
+                side: crate::plan::step::Side::Child,
+                step: crate::plan::step::Step::Session,
+                place: "p".repeat(length),
+                why: "",
+            }],
+        };
+        Report::new(&plan, 0, &Failure::refused("c".repeat(length), Errno::ENOENT, "b".repeat(length)))
+    }
+
+    #[test]
+    fn a_failure_arrives_as_it_was_sent_and_a_huge_one_still_fits() {
+        for length in [3, 70_000] {
+            let (a, b) = socket::pair().expect("a pair");
+            let sent = some_report(length);
+            report(&a, &sent);
+            let Heard::Failed(heard) = hear(&b).expect("a message") else { panic!("something else") };
+            assert_eq!(*heard, sent);
+        }
+    }
+
+    #[test]
+    fn a_closed_end_is_not_a_gate() {
+        let (a, b) = socket::pair().expect("a pair");
+        tell(&a, Gate::Executing).expect("sent");
+        drop(a);
+        assert!(matches!(hear(&b), Ok(Heard::Gate(Gate::Executing))));
+        assert!(matches!(hear(&b), Ok(Heard::End)));
+    }
+}

@@ -1,0 +1,294 @@
+//! The parent's side: everything that the host must do, and the undoing when it does not work out.
+
+use super::gate::{self, Heard};
+use super::{Context, blame};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::plan::step::{Clone, Gate, Hold, Record, Step};
+use crate::setup::hooks;
+use crate::state::status::Status;
+use crate::state::{self, Process};
+use crate::sys::process::{self, End, Parent, Side, clone3, exit_now};
+use crate::sys::{Called, Failure, socket};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// Does the parent's line `index`.
+pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
+    let worded = |failure: Failure| blame(&plan.lines, index, &failure);
+    match &plan.lines[index].step {
+        Step::Tell(gate) => tell(context, *gate).map_err(worded),
+        Step::Await(gate) => wait_for(*gate, context),
+        Step::Record(what) => record(*what, context),
+        Step::Cgroup(change) => change.apply().map_err(worded),
+        Step::OpenTasks(_) => {
+            context.tasks = context.state.cgroup.open_tasks().map_err(worded)?;
+            Ok(())
+        }
+        Step::OpenCgroup(dir) => {
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            context.cgroup =
+                Some(open(dir, flags, Mode::empty()).called(|| format!("openat({dir:?})")).map_err(worded)?);
+            Ok(())
+        }
+        Step::OpenProc => {
+            context.held.proc = Some(crate::sys::path::host_proc().map_err(worded)?);
+            Ok(())
+        }
+        Step::Namespace(action) => action.apply(&mut context.namespaces).map_err(worded),
+        Step::Mount(action) => action.apply(&mut context.held).map_err(worded),
+        Step::Console(socket) => console(socket.as_deref(), context).map_err(worded),
+        Step::Hold(what) => hold(*what, context).map_err(worded),
+        Step::Clone(how) => clone(how, context).map_err(worded),
+        Step::IdMap(action) => action.apply(context.first.as_ref().map_or(0, |(pid, _)| *pid)).map_err(worded),
+        Step::Hooks(kind, list) => run_hooks(*kind, list, context),
+        Step::PidFile(path) => write_pid_file(path, context).map_err(worded),
+        Step::OpenPidFile(path) => {
+            context.pid_file = Some(create_file(path).map_err(worded)?);
+            Ok(())
+        }
+        other => Err(Error::new(format!("{other}: a step of the child in the parent's hands"))),
+    }
+}
+
+fn wire(context: &Context) -> crate::sys::Result<&OwnedFd> {
+    context.wire.as_ref().ok_or_else(|| Failure::refused("sendmsg()", Errno::ENOTCONN, "there is no child"))
+}
+
+/// A child that is gone has left its reason on the wire, or died: the wait that follows says it.
+fn tell(context: &Context, gate: Gate) -> crate::sys::Result<()> {
+    match gate::tell(wire(context)?, gate) {
+        Err(failure) if failure.errno == Errno::EPIPE => Ok(()),
+        other => other,
+    }
+}
+
+/// Waits for the child's word, printing its warnings on the way.
+fn wait_for(gate: Gate, context: &mut Context) -> Result<()> {
+    loop {
+        match gate::hear(wire(context)?)? {
+            Heard::Gate(heard) if heard == gate => return Ok(()),
+            Heard::Gate(other) => return Err(Error::new(format!("heard {other:?} while waiting for {gate:?}"))),
+            Heard::Warning(words) => log::warn!("{words}"),
+            Heard::Failed(report) => return Err(report.into_error()),
+            Heard::End => return Err(death(context)),
+        }
+    }
+}
+
+/// After [`Gate::Executing`]: end of file is success, a failure of execve is a message.
+pub fn wait_for_program(context: &mut Context) -> Result<()> {
+    loop {
+        match gate::hear(wire(context)?)? {
+            Heard::Failed(report) => return Err(report.into_error()),
+            Heard::Warning(words) => log::warn!("{words}"),
+            Heard::Gate(other) => return Err(Error::new(format!("heard {other:?} while waiting for the program"))),
+            Heard::End => {
+                context.wire = None;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The first process ended without a word.
+fn death(context: &mut Context) -> Error {
+    let end = match context.first.take() {
+        Some((_, pidfd)) => process::wait(&pidfd),
+        None => Err(Errno::ECHILD),
+    };
+    match end {
+        Ok(End::Killed(libc::SIGKILL)) if context.state.cgroup.oom_kills() > 0 => {
+            let limit = context.state.cgroup.memory_limit().map(|limit| format!(" ({limit})")).unwrap_or_default();
+            Error::new(format!("the first process was killed by its own memory limit{limit}"))
+                .hint("linux.resources.memory.limit is too small for the program to start")
+        }
+        Ok(end) => Error::new(format!("the first process was {end} before it became the program")),
+        Err(_) => Error::new("the first process is gone"),
+    }
+}
+
+fn record(what: Record, context: &mut Context) -> Result<()> {
+    let Some(store) = &context.store else { return Ok(()) };
+    match what {
+        Record::Intent => {
+            context.entry =
+                Some(store.make(&context.state, &[("config.json", &context.configuration), ("held", b"")])?);
+            Ok(())
+        }
+        Record::Init | Record::Ready => {
+            let (Some(entry), Some((pid, _))) = (&context.entry, &context.first) else {
+                return Err(Error::new("there is no process to record"));
+            };
+            if context.state.init.is_none() {
+                context.state.init = Process::of(*pid, &context.state.creator.boot);
+            }
+            context.state.ready |= what == Record::Ready;
+            let _lock = entry.lock()?;
+            if !entry.is_linked() {
+                return Err(Error::new("the container was deleted while it was being made"));
+            }
+            entry.save(&context.state)
+        }
+    }
+}
+
+fn hold(what: Hold, context: &mut Context) -> crate::sys::Result<()> {
+    let Some(entry) = &context.entry else { return Ok(()) };
+    match what {
+        Hold::Lock => {
+            let file = entry.open_file("held").called(|| "openat(\"held\")".into())?;
+            // The lock belongs to the open file, which init shares: closing our descriptor does not let go of it.
+            file.lock().called(|| "flock(\"held\", LOCK_EX)".into())?;
+            context.lock = Some(file);
+        }
+        Hold::Gate => context.listener = Some(socket::listen_at(entry.dir(), "start")?),
+    }
+    Ok(())
+}
+
+fn console(socket_path: Option<&Path>, context: &mut Context) -> crate::sys::Result<()> {
+    match socket_path {
+        Some(path) => context.console = Some(crate::setup::terminal::connect(path)?),
+        None => {
+            let (ours, theirs) = socket::pair()?;
+            (context.console_end, context.console) = (Some(ours), Some(theirs));
+        }
+    }
+    Ok(())
+}
+
+/// One clone: returns on both sides. The child's context has a wire and no first process.
+fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
+    let (ours, theirs) = socket::pair()?;
+    let side = if how.intermediate {
+        through_intermediate(how, context)?
+    } else {
+        clone3(how.flags, context.cgroup.as_ref().map(AsFd::as_fd), Parent::Caller)?
+    };
+    match side {
+        Side::Parent { pid, pidfd } => {
+            context.first = Some((pid, pidfd));
+            context.wire = Some(ours);
+            // Init's alone from here on: a copy of ours would outlive it.
+            (context.lock, context.listener, context.console) = (None, None, None);
+            context.tasks.clear();
+            context.held.trees.clear();
+            context.cgroup = None;
+        }
+        Side::Child => {
+            context.wire = Some(theirs);
+            context.console_end = None;
+            context.cgroup = None;
+            drop(ours);
+            super::wait::restore_signals();
+        }
+    }
+    Ok(())
+}
+
+/// A joined user namespace with a new pid namespace: who enters the one cannot come back, and who stays outside cannot make the
+/// other inside. So a short-lived process enters, clones a sibling of its own, hands over its pidfd, and ends.
+fn through_intermediate(how: &Clone, context: &mut Context) -> crate::sys::Result<Side> {
+    let (ours, theirs) = socket::pair()?;
+    match clone3(0, None, Parent::Caller)? {
+        Side::Parent { pidfd, .. } => {
+            drop(theirs);
+            let message = socket::receive(&ours)?;
+            let _ = process::wait(&pidfd);
+            let words = message.as_ref().map(|m| String::from_utf8_lossy(&m.bytes).into_owned()).unwrap_or_default();
+            match message.and_then(|m| m.fd) {
+                Some(pidfd) => Ok(Side::Parent { pid: words.parse().unwrap_or(0), pidfd }),
+                None => Err(Failure::refused("clone3(CLONE_PARENT)", Errno::ECANCELED, words)),
+            }
+        }
+        Side::Child => {
+            drop(ours);
+            let made = context.namespaces.enter_all().and_then(|()| {
+                crate::setup::idmap::Action::BecomeRoot.apply(0)?;
+                clone3(how.flags, context.cgroup.as_ref().map(AsFd::as_fd), Parent::CallersParent)
+            });
+            match made {
+                Ok(Side::Child) => Ok(Side::Child),
+                Ok(Side::Parent { pid, pidfd }) => {
+                    use std::os::fd::AsRawFd;
+                    let _ = socket::send(&theirs, pid.to_string().as_bytes(), Some(pidfd.as_raw_fd()));
+                    exit_now(0)
+                }
+                Err(failure) => {
+                    let _ = socket::send(&theirs, failure.to_string().as_bytes(), None);
+                    exit_now(1)
+                }
+            }
+        }
+    }
+}
+
+fn run_hooks(kind: hooks::Kind, list: &[crate::input::config::Hook], context: &mut Context) -> Result<()> {
+    context.hooked = true;
+    let pid = context.first.as_ref().map(|(pid, _)| *pid);
+    let document = state::document(&context.state, Status::of_hook(kind), pid);
+    for (index, hook) in list.iter().enumerate() {
+        hooks::run(kind, index, hook, &document)?;
+    }
+    Ok(())
+}
+
+fn create_file(path: &Path) -> crate::sys::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .custom_flags(libc::O_CLOEXEC)
+        .open(path)
+        .called(|| format!("openat({path:?})"))
+}
+
+/// Whole or not at all: a reader that polls for the file finds a number in it.
+fn write_pid_file(path: &Path, context: &mut Context) -> crate::sys::Result<()> {
+    let pid = context.first.as_ref().map_or(0, |(pid, _)| *pid).to_string();
+    if let Some(mut file) = context.pid_file.take() {
+        return file.write_all(pid.as_bytes()).called(|| format!("write({path:?})"));
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let written = create_file(&aside).and_then(|mut file| {
+        file.write_all(pid.as_bytes()).called(|| format!("write({path:?})"))?;
+        std::fs::rename(&aside, path).called(|| format!("rename({path:?})"))
+    });
+    if written.is_err() {
+        let _ = std::fs::remove_file(&aside);
+    }
+    written
+}
+
+/// Undoes what the plan made so far, in reverse. What cannot be undone is named in the log; `delete --force` tries again.
+pub fn undo(context: &mut Context) {
+    context.wire = None;
+    if let Some((_, pidfd)) = context.first.take() {
+        let _ = process::pidfd_send_signal(&pidfd, libc::SIGKILL);
+        let _ = process::wait(&pidfd);
+    }
+    let (Some(store), Some(entry)) = (&context.store, &context.entry) else { return };
+    if let Err(failure) = context.state.cgroup.kill_all(libc::SIGKILL).and_then(|()| context.state.cgroup.remove()) {
+        log::warn!("{failure}");
+        return;
+    }
+    match entry.lock().and_then(|_lock| store.remove(entry)) {
+        Ok(true) if context.hooked => {
+            let config = crate::input::bundle::parse(&context.configuration).ok();
+            let poststop = config.map(|(config, _)| config.hooks.poststop).unwrap_or_default();
+            let document = state::document(&context.state, Status::Stopped, None);
+            hooks::run_all_warning(hooks::Kind::Poststop, &poststop, &document);
+        }
+        Ok(_) => {}
+        Err(error) => log::warn!("{error}"),
+    }
+}

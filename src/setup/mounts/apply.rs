@@ -1,0 +1,239 @@
+//! Executes one mount in the child.
+
+use super::shown::{attach, setattr};
+use super::{Action, Bind, Cloned, Content, Kind, Legacy, New, Remount, RootMode, What, copy_up, early};
+use crate::setup::Held;
+use crate::setup::options::Data;
+use crate::sys::mount::{self, Change, Context, Reach, attr};
+use crate::sys::path::{self, Links};
+use crate::sys::{Called, Failure, Result};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::unistd::symlinkat;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+const DIRECTORY: Mode = Mode::from_bits_truncate(0o755);
+const FILE: Mode = Mode::from_bits_truncate(0o644);
+/// Permissions of a tmpfs whose target did not exist.
+const STICKY: u32 = 0o1777;
+
+impl Action {
+    /// Makes the mount and attaches it below `held.root`.
+    pub fn apply(&self, held: &mut Held) -> Result<()> {
+        if let What::Early(bind) = &self.what {
+            let tree = early::clone(bind)?;
+            held.trees.push((self.place.clone(), tree));
+            return Ok(());
+        }
+        let inherited =
+            held.trees.iter().position(|(place, _)| *place == self.place).map(|i| held.trees.swap_remove(i).1);
+        let root = path::opened(&held.root)?;
+        let mount = match &self.what {
+            What::New(new) => new.apply(root, &self.target)?,
+            What::Bind(bind) => bind.apply(root, &self.target, inherited)?,
+            What::Early(_) => unreachable!("handled above"),
+            What::Legacy(legacy) => legacy.apply(root, &self.target)?,
+            What::Remount(remount) => remount.apply(root, &self.target)?,
+            What::Seal => seal(root, &self.target)?,
+        };
+        self.propagation.iter().try_for_each(|(how, reach)| change(&mount, *reach, &Change::propagate(*how)))
+    }
+}
+
+fn change(mount: &OwnedFd, reach: Reach, what: &Change) -> Result<()> {
+    if what.is_nothing() {
+        return Ok(());
+    }
+    mount::change(mount.as_fd(), reach, what).called(|| setattr(reach, what)).map_err(|failure| match failure.errno {
+        Errno::EPERM if what.clear != 0 => {
+            failure.because(format!("{} is locked by the namespace that made the mount", attr::names(what.clear)))
+        }
+        _ => failure,
+    })
+}
+
+fn put(mount: &OwnedFd, target: &OwnedFd, place: &Path) -> Result<()> {
+    mount::attach(mount.as_fd(), target.as_fd()).called(|| attach(place)).map_err(|failure| {
+        let kinds = (path::kind(mount), path::kind(target));
+        match (failure.errno, kinds) {
+            // move_mount(2) says EINVAL, where mount(2) says ENOTDIR.
+            (_, (Ok(source), Ok(there))) if (source == SFlag::S_IFDIR) != (there == SFlag::S_IFDIR) => {
+                failure.because(format!(
+                    "{} in the root file system is {}, but the source is {}",
+                    place.display(),
+                    path::word(there),
+                    path::word(source)
+                ))
+            }
+            _ => failure,
+        }
+    })
+}
+
+/// Finds what is at the target. A path without symbolic links is where it says; through a link it must not end in a procfs.
+fn find(root: BorrowedFd<'_>, target: &Path, flags: OFlag, links: Links) -> Result<Option<OwnedFd>> {
+    match path::find_below(root, target, flags, Links::Refuse) {
+        Err(failure) if failure.errno == Errno::ELOOP && links == Links::Follow => {
+            let found = path::find_below(root, target, flags, Links::Follow)?;
+            found.map(|fd| outside_proc(fd, target)).transpose()
+        }
+        done => done,
+    }
+}
+
+fn outside_proc(fd: OwnedFd, target: &Path) -> Result<OwnedFd> {
+    if path::is_proc(&fd)? {
+        let words =
+            format!("{} leads through a symbolic link into /proc, where nothing may be covered", target.display());
+        return Err(Failure::refused(format!("openat2(root, {target:?})"), Errno::ELOOP, words));
+    }
+    Ok(fd)
+}
+
+/// The directory at the target, and whether it was there before.
+fn directory(root: BorrowedFd<'_>, target: &Path, links: Links) -> Result<(OwnedFd, Was)> {
+    if let Some(fd) = find(root, target, OFlag::O_PATH | OFlag::O_DIRECTORY, links)? {
+        return Ok((fd, Was::There));
+    }
+    let fd = path::make_directory(root, target, DIRECTORY, links)?;
+    Ok((outside_proc(fd, target)?, Was::Missing))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Was {
+    There,
+    Missing,
+}
+
+fn configure(context: &Context, flags: &[&'static str], data: &[Data]) -> Result<()> {
+    flags.iter().try_for_each(|key| context.flag(key))?;
+    data.iter().try_for_each(|data| match &data.value {
+        Some(value) => context.set(&data.key, value),
+        None => context.flag(&data.key),
+    })
+}
+
+impl New {
+    fn apply(&self, root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
+        let (place, was) = directory(root, target, self.links)?;
+        let mode = match (self.mode, was) {
+            (RootMode::Own, _) => None,
+            (RootMode::Covered, Was::Missing) => Some(STICKY),
+            (RootMode::Covered, Was::There) => Some(fstat(&place).called(|| "fstat".into())?.st_mode & 0o7777),
+        };
+        let context = Context::open(&self.kind)?;
+        if let Some(source) = &self.source {
+            context.set("source", source)?;
+        }
+        if let Some(mode) = mode {
+            context.set("mode", &format!("{mode:o}"))?;
+        }
+        configure(&context, &self.flags, &self.data)?;
+        context.create()?;
+        let mount = context.mount(self.attributes)?;
+        if self.content == Content::Covered {
+            copy_up::copy(place.as_fd(), mount.as_fd())?;
+        }
+        put(&mount, &place, target)?;
+        Ok(mount)
+    }
+}
+
+impl Bind {
+    fn apply(&self, root: BorrowedFd<'_>, target: &Path, inherited: Option<OwnedFd>) -> Result<OwnedFd> {
+        let tree = match (self.cloned_by, inherited) {
+            (Cloned::Child, _) => self.clone_source()?,
+            (Cloned::Parent, Some(tree)) => tree,
+            (Cloned::Parent, None) => {
+                let words = "the parent has not cloned it before the clone";
+                return Err(Failure::refused(format!("open_tree({:?}, CLONE)", self.source), Errno::EBADF, words));
+            }
+        };
+        if self.source_must_be == Kind::Proc && !path::is_proc(&tree)? {
+            let words = format!(
+                "host path {} is not a procfs, and only a procfs may be mounted on /proc",
+                self.source.display()
+            );
+            return Err(Failure::refused(format!("fstatfs({:?})", self.source), Errno::EINVAL, words));
+        }
+        change(&tree, Reach::This, &self.this)?;
+        change(&tree, Reach::Tree, &self.tree)?;
+        let place = match find(root, target, OFlag::O_PATH, self.links)? {
+            Some(fd) => fd,
+            None if path::kind(&tree)? == SFlag::S_IFDIR => directory(root, target, self.links)?.0,
+            None => outside_proc(path::make_file(root, target, FILE, self.links)?, target)?,
+        };
+        put(&tree, &place, target)?;
+        Ok(tree)
+    }
+
+    pub(super) fn clone_source(&self) -> Result<OwnedFd> {
+        let recursive = if self.reach == Reach::Tree { "|RECURSIVE" } else { "" };
+        let called = || format!("open_tree({:?}, CLONE{recursive})", self.source);
+        mount::clone_at(AT_FDCWD, &self.source, self.reach).called(called).map_err(|failure| {
+            let path = self.source.display();
+            match failure.errno {
+                Errno::ENOENT => failure.because(format!("host path {path} does not exist")),
+                Errno::ENOTDIR => failure.because(format!("a part of host path {path} is a file, not a directory")),
+                Errno::EINVAL => failure.because(format!(
+                    "the mount of host path {path} is unbindable, or hides a locked one (then: rbind)"
+                )),
+                _ => failure,
+            }
+        })
+    }
+}
+
+impl Legacy {
+    fn apply(&self, root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
+        let (place, _) = directory(root, target, Links::Follow)?;
+        let context = Context::open("tmpfs")?;
+        context.set("mode", "755")?;
+        context.create()?;
+        let top = context.mount(self.attributes & !attr::RDONLY)?;
+        put(&top, &place, target)?;
+        // Names below `top` are safe: nobody else has ever seen this tmpfs.
+        for (directory, name) in &self.binds {
+            let place = target.join(name);
+            mkdirat(&top, name.as_str(), DIRECTORY).called(|| format!("mkdirat({place:?})"))?;
+            let own = mount::clone_at(AT_FDCWD, directory, Reach::This)
+                .called(|| format!("open_tree({directory:?}, CLONE)"))?;
+            mount::attach_at(own.as_fd(), top.as_fd(), name.as_str()).called(|| attach(&place))?;
+        }
+        for (link, to) in &self.links {
+            symlinkat(to.as_str(), &top, link.as_str())
+                .called(|| format!("symlinkat({to:?}, {:?})", target.join(link)))?;
+        }
+        // One call for the whole tree, while nothing of the container runs yet.
+        change(&top, Reach::Tree, &Change::set(self.attributes))?;
+        Ok(top)
+    }
+}
+
+impl Remount {
+    fn apply(&self, root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
+        let there = path::open_below(root, target, OFlag::O_PATH, Links::Follow)?;
+        let not_a_mount = |failure: Failure| match failure.errno {
+            Errno::EINVAL => {
+                failure.because(format!("{} is not a mount point, and remount changes one", target.display()))
+            }
+            _ => failure,
+        };
+        change(&there, Reach::This, &self.this).map_err(not_a_mount)?;
+        change(&there, Reach::Tree, &self.tree).map_err(not_a_mount)?;
+        if !(self.flags.is_empty() && self.data.is_empty()) {
+            let context = Context::pick(there.as_fd())?;
+            configure(&context, &self.flags, &self.data)?;
+            context.reconfigure()?;
+        }
+        Ok(there)
+    }
+}
+
+fn seal(root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
+    let there = path::open_below(root, target, OFlag::O_PATH, Links::Follow)?;
+    change(&there, Reach::This, &Change::set(attr::RDONLY))?;
+    Ok(there)
+}

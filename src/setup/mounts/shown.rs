@@ -1,0 +1,146 @@
+//! What `explain` prints of a mount: its system calls in order.
+
+use super::{Action, Bind, Cloned, Content, IdMap, Kind, Legacy, New, Owner, Remount, RootMode, What};
+use crate::setup::options::Data;
+use crate::sys::mount::{Change, Reach, attr};
+use nix::mount::MsFlags;
+use std::fmt;
+use std::path::Path;
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut calls = match &self.what {
+            What::New(new) => new.calls(&self.target),
+            What::Bind(bind) => bind.calls(&self.target),
+            What::Early(bind) => bind.early_calls(),
+            What::Legacy(legacy) => legacy.calls(&self.target),
+            What::Remount(remount) => remount.calls(&self.target),
+            What::Seal => vec![open(&self.target), setattr(Reach::This, &Change::set(attr::RDONLY))],
+        };
+        calls.extend(self.propagation.iter().map(|(how, reach)| setattr(*reach, &Change::propagate(*how))));
+        f.write_str(&calls.join("; "))
+    }
+}
+
+fn open(target: &Path) -> String {
+    format!("openat2(root, {target:?})")
+}
+
+fn open_or_make(target: &Path) -> String {
+    format!("openat2(root, {target:?}); [mkdirat(root, {target:?})]")
+}
+
+pub(super) fn setattr(reach: Reach, change: &Change) -> String {
+    let recursive = if reach == Reach::Tree { "RECURSIVE, " } else { "" };
+    format!("mount_setattr({recursive}{change})")
+}
+
+pub(super) fn attach(target: &Path) -> String {
+    format!("move_mount({target:?})")
+}
+
+pub(super) fn config(flags: &[&'static str], data: &[Data]) -> Vec<String> {
+    let flag = |key: &str| format!("fsconfig(SET_FLAG, {key:?})");
+    let data = data.iter().map(|data| match &data.value {
+        Some(value) => format!("fsconfig(SET_STRING, {:?}, {value:?})", data.key),
+        None => flag(&data.key),
+    });
+    flags.iter().map(|key| flag(key)).chain(data).collect()
+}
+
+impl New {
+    fn calls(&self, target: &Path) -> Vec<String> {
+        let mut calls = vec![open_or_make(target)];
+        if self.mode == RootMode::Covered {
+            calls.push("fstat".into());
+        }
+        calls.push(format!("fsopen({:?})", self.kind));
+        calls.extend(self.source.iter().map(|source| format!("fsconfig(SET_STRING, \"source\", {source:?})")));
+        if self.mode == RootMode::Covered {
+            calls.push("[fsconfig(SET_STRING, \"mode\", …)]".into());
+        }
+        calls.extend(config(&self.flags, &self.data));
+        calls.push("fsconfig(CMD_CREATE)".into());
+        calls.push(format!("fsmount({})", attr::names(self.attributes)));
+        if self.content == Content::Covered {
+            calls.push(format!("[copy of {target:?}]"));
+        }
+        calls.push(attach(target));
+        calls
+    }
+}
+
+impl Bind {
+    fn open_tree(&self) -> String {
+        let recursive = if self.reach == Reach::Tree { "|RECURSIVE" } else { "" };
+        format!("open_tree({:?}, CLONE{recursive})", self.source)
+    }
+
+    fn early_calls(&self) -> Vec<String> {
+        let mut calls = vec![self.open_tree(), setattr(Reach::Tree, &Change::propagate(MsFlags::MS_SLAVE))];
+        if let Some(IdMap { reach, owner }) = &self.idmap {
+            calls.push(match owner {
+                Owner::Namespace(path) => format!("openat({path:?})"),
+                Owner::Maps { .. } => "pipe2; clone3(NEWUSER); openat(\"/proc/PID/uid_map\"); write; \
+                     openat(\"/proc/PID/gid_map\"); write; openat(\"/proc/PID/ns/user\"); waitid"
+                    .into(),
+            });
+            calls.push(setattr(*reach, &Change::set(attr::IDMAP)));
+        }
+        calls
+    }
+
+    fn calls(&self, target: &Path) -> Vec<String> {
+        let mut calls = Vec::new();
+        if self.cloned_by == Cloned::Child {
+            calls.push(self.open_tree());
+        }
+        if self.source_must_be == Kind::Proc {
+            calls.push("fstatfs".into());
+        }
+        for (reach, change) in [(Reach::This, &self.this), (Reach::Tree, &self.tree)] {
+            if !change.is_nothing() {
+                calls.push(setattr(reach, change));
+            }
+        }
+        calls.push(format!("openat2(root, {target:?}); [mkdirat or openat(root, {target:?}, O_CREAT)]"));
+        calls.push(attach(target));
+        calls
+    }
+}
+
+impl Legacy {
+    fn calls(&self, target: &Path) -> Vec<String> {
+        let mut calls = vec![
+            open_or_make(target),
+            "fsopen(\"tmpfs\"); fsconfig(SET_STRING, \"mode\", \"755\"); fsconfig(CMD_CREATE)".into(),
+            format!("fsmount({})", attr::names(self.attributes & !attr::RDONLY)),
+            attach(target),
+        ];
+        for (directory, name) in &self.binds {
+            let place = target.join(name);
+            calls.push(format!("mkdirat({place:?}); open_tree({directory:?}, CLONE); {}", attach(&place)));
+        }
+        calls.extend(self.links.iter().map(|(link, to)| format!("symlinkat({to:?}, {:?})", target.join(link))));
+        calls.push(setattr(Reach::Tree, &Change::set(self.attributes)));
+        calls
+    }
+}
+
+impl Remount {
+    fn calls(&self, target: &Path) -> Vec<String> {
+        let mut calls = vec![open(target)];
+        for (reach, change) in [(Reach::This, &self.this), (Reach::Tree, &self.tree)] {
+            if !change.is_nothing() {
+                calls.push(setattr(reach, change));
+            }
+        }
+        let config = config(&self.flags, &self.data);
+        if !config.is_empty() {
+            calls.push("fspick".into());
+            calls.extend(config);
+            calls.push("fsconfig(CMD_RECONFIGURE)".into());
+        }
+        calls
+    }
+}

@@ -1,0 +1,69 @@
+//! What the program gets of the caller's environment and descriptors: `environ(7)`, `sd_listen_fds(3)`, `sd_notify(3)`.
+
+/// Descriptors and variables that come from the caller, not from the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// How many descriptors from 3 on stay open.
+    pub descriptors: u32,
+    /// `KEY=value`, stronger than the configuration's.
+    pub env: Vec<String>,
+}
+
+/// Where the directory with the notification socket is bound in the container, as with runc.
+pub const NOTIFY_DIRECTORY: &str = "/run/notify";
+/// The name of the socket in [`NOTIFY_DIRECTORY`].
+pub const NOTIFY_SOCKET: &str = "notify.sock";
+
+/// The variable that tells the program about [`NOTIFY_SOCKET`].
+pub fn notify_variable() -> String {
+    format!("NOTIFY_SOCKET={NOTIFY_DIRECTORY}/{NOTIFY_SOCKET}")
+}
+
+/// What is passed on: sockets of `LISTEN_FDS`, if `LISTEN_PID` says they are meant for `pid` (ours), and then `preserve`
+/// descriptors more (`--preserve-fds`). The program is pid 1 of its container, and is told so.
+pub fn inherited(variable: impl Fn(&str) -> Option<String>, pid: u32, preserve: u32) -> Inherited {
+    let number = |key: &str| variable(key).and_then(|text| text.parse::<u32>().ok());
+    let sockets = number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(pid)).unwrap_or(0);
+    let env = if sockets == 0 { vec![] } else { vec![format!("LISTEN_FDS={sockets}"), "LISTEN_PID=1".into()] };
+    Inherited { descriptors: sockets.saturating_add(preserve), env }
+}
+
+/// The environment: each key once, at the place of its last entry, which wins.
+pub fn environment(configured: &[String], inherited: &[String]) -> Vec<String> {
+    let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let mut seen = std::collections::HashSet::new();
+    let mut env: Vec<String> =
+        configured.iter().chain(inherited).rev().filter(|entry| seen.insert(key(entry))).cloned().collect();
+    env.reverse();
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(list: &[&str]) -> Vec<String> {
+        list.iter().map(|text| text.to_string()).collect()
+    }
+
+    #[test]
+    fn the_last_of_equal_keys_wins_and_newlines_stay() {
+        let env = environment(&strings(&["A=1", "B=x\ny=", "A=2", "PATH="]), &strings(&["B=3"]));
+        assert_eq!(env, ["A=2", "PATH=", "B=3"]);
+        assert_eq!(environment(&strings(&["B=x\ny="]), &[]), ["B=x\ny="]);
+    }
+
+    #[test]
+    fn listening_sockets_are_passed_only_to_whom_they_are_meant_for() {
+        let caller = |key: &str| match key {
+            "LISTEN_FDS" => Some("2".to_owned()),
+            "LISTEN_PID" => Some("77".to_owned()),
+            _ => None,
+        };
+        let all = inherited(caller, 77, 1);
+        assert_eq!(all, Inherited { descriptors: 3, env: strings(&["LISTEN_FDS=2", "LISTEN_PID=1"]) });
+        assert_eq!(inherited(caller, 78, 1), Inherited { descriptors: 1, env: vec![] });
+        assert_eq!(inherited(|_| None, 1, u32::MAX).descriptors, u32::MAX);
+        assert_eq!(notify_variable(), "NOTIFY_SOCKET=/run/notify/notify.sock");
+    }
+}

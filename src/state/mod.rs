@@ -1,0 +1,81 @@
+//! 5. What remains of a container on disk: facts, never a status.
+//!
+//! One directory per id below `--root`:
+//!
+//! ```text
+//! /run/corten/web/state.json    the facts below, replaced by rename
+//!                 config.json   the configuration in force, as `exec` and `delete` need it
+//!                 start         the start gate: init listens here until it is started
+//!                 held          a lock that init holds from its birth until execve or death
+//! ```
+//!
+//! Status is derived from these facts and from the kernel (`status`), so it is right whatever was killed, and when.
+//! What is about to exist is written down before it exists: `delete --force` finds it after a kill at any instant.
+
+pub mod status;
+pub mod store;
+
+use crate::setup::cgroup::Cgroup;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The format that this version writes. A newer one is refused by name, an older one is still understood.
+pub const FORMAT: u32 = 1;
+
+/// The facts about one container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// [`FORMAT`] of the version that wrote it.
+    pub format: u32,
+    /// The container's id.
+    pub id: String,
+    /// `ociVersion` of the configuration.
+    pub oci_version: String,
+    /// The bundle, absolute.
+    pub bundle: PathBuf,
+    /// The root file system on the host, absolute.
+    pub rootfs: PathBuf,
+    /// From the configuration.
+    pub annotations: BTreeMap<String, String>,
+    /// User id of the caller.
+    pub owner: u32,
+    /// When it was made: RFC 3339, UTC, nanoseconds.
+    pub created: String,
+    /// The process that makes the container; dead without an init means that the making was cut short.
+    pub creator: Process,
+    /// The container's first process, once there is one.
+    pub init: Option<Process>,
+    /// Does init wait to be started (`create`), or go on by itself (`run`)?
+    pub gate: bool,
+    /// `create` has finished: before, the status is `creating`.
+    pub ready: bool,
+    /// Its cgroup.
+    pub cgroup: Cgroup,
+}
+
+/// A process that can be told from a later one with the same number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Number in the host's pid namespace.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`: clock ticks since boot.
+    pub start_time: u64,
+    /// `/proc/sys/kernel/random/boot_id`: start times begin anew with each boot.
+    pub boot: String,
+}
+
+/// The state document of the runtime specification, as hooks get it on standard input.
+pub fn document(state: &State, status: status::Status, pid: Option<i32>) -> Vec<u8> {
+    let mut document = serde_json::json!({
+        "ociVersion": state.oci_version,
+        "id": state.id,
+        "status": status.to_string(),
+        "bundle": state.bundle,
+        "annotations": state.annotations,
+    });
+    if let Some(pid) = pid {
+        document["pid"] = pid.into();
+    }
+    document.to_string().into_bytes()
+}

@@ -1,0 +1,291 @@
+//! Where the facts lie: one directory per id, appearing whole, replaced file by file, gone at once.
+//!
+//! - An id is taken by renaming a finished directory into place (`RENAME_NOREPLACE`): nobody ever sees half a record.
+//! - `state.json` is written to a temporary file and renamed.
+//! - Changes to an entry are made under `flock` on its directory; nobody holds it across a hook or while waiting.
+//! - Removing renames the directory away first: whoever wins the rename owns the rest. What a killed remover left behind is swept by the next.
+
+use super::{FORMAT, State};
+use crate::error::{Error, Result};
+use crate::sys::Called;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
+use nix::sys::stat::{Mode, fstat, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat, write};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What a directory that is being made or removed begins with: no id can.
+const TRANSIENT: char = '~';
+
+/// All containers below one `--root`.
+#[derive(Debug, Clone)]
+pub struct Store {
+    path: PathBuf,
+}
+
+/// One container's directory, open.
+#[derive(Debug)]
+pub struct Entry {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+/// An entry whose directory is locked against other changes, until it is dropped.
+#[derive(Debug)]
+pub struct Locked {
+    _lock: File,
+}
+
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
+
+impl Store {
+    /// The store at `path`, which need not exist yet.
+    pub fn new(path: PathBuf) -> Self {
+        Store { path }
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes an id: writes the record aside and renames it into place.
+    ///
+    /// `files` lie beside `state.json` from the start.
+    pub fn make(&self, state: &State, files: &[(&str, &[u8])]) -> Result<Entry> {
+        let transient = format!("{TRANSIENT}new-{}", std::process::id());
+        let place = self.path.join(&transient);
+        let made = mkdir(&place).or_else(|errno| match errno {
+            Errno::ENOENT => {
+                std::fs::create_dir_all(&self.path)
+                    .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+                nix::sys::stat::fchmodat(
+                    AT_FDCWD,
+                    &self.path,
+                    Mode::S_IRWXU,
+                    nix::sys::stat::FchmodatFlags::FollowSymlink,
+                )?;
+                mkdir(&place)
+            }
+            // Left by a killed process whose number is ours now.
+            Errno::EEXIST => {
+                let _ = std::fs::remove_dir_all(&place);
+                mkdir(&place)
+            }
+            other => Err(other),
+        });
+        made.called(|| format!("mkdir({place:?})")).map_err(|e| Error::from(e).at("state"))?;
+        let filled = self.fill(&place, state, files);
+        let taken = filled.and_then(|dir| {
+            let target = self.path.join(&state.id);
+            match crate::sys::rename_new(&place, &target) {
+                Ok(()) => Ok(Entry { dir, path: target }),
+                Err(Errno::EEXIST) => Err(self.taken(&state.id)),
+                Err(errno) => {
+                    Err(Err::<(), _>(errno).called(|| format!("renameat2({place:?}, {target:?})")).unwrap_err().into())
+                }
+            }
+        });
+        if taken.is_err() {
+            let _ = std::fs::remove_dir_all(&place);
+        }
+        taken
+    }
+
+    fn fill(&self, place: &Path, state: &State, files: &[(&str, &[u8])]) -> Result<OwnedFd> {
+        let dir = open(place, DIRECTORY, Mode::empty()).called(|| format!("openat({place:?})"))?;
+        for (name, bytes) in files {
+            write_new(dir.as_fd(), name, bytes).map_err(|e| Error::from(e).at("state"))?;
+        }
+        write_new(dir.as_fd(), "state.json", &encode(state)).map_err(|e| Error::from(e).at("state"))?;
+        Ok(dir)
+    }
+
+    fn taken(&self, id: &str) -> Error {
+        let who = self.find(id).ok().flatten().and_then(|entry| {
+            let state = entry.load().ok()?;
+            let status = super::status::of(&entry, &state);
+            Some(state.init.map_or_else(|| format!(" ({status})"), |init| format!(" ({status}, pid {})", init.pid)))
+        });
+        Error::new(format!("this id is taken{}: container with given ID already exists", who.unwrap_or_default()))
+            .hint(format!("`corten rm -f {id}`, or choose another id"))
+    }
+
+    /// Opens an id's directory, if there is one.
+    pub fn find(&self, id: &str) -> Result<Option<Entry>> {
+        let path = self.path.join(id);
+        match open(&path, DIRECTORY, Mode::empty()) {
+            Ok(dir) => Ok(Some(Entry { dir, path })),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(Error::from(Err::<(), _>(errno).called(|| format!("openat({path:?})")).unwrap_err())),
+        }
+    }
+
+    /// Opens an id's directory, or says that there is none in the words that callers look for.
+    pub fn get(&self, id: &str) -> Result<Entry> {
+        self.find(id)?
+            .ok_or_else(|| Error::new("container does not exist").detail(format!("looked in {}", self.path.display())))
+    }
+
+    /// All ids, sorted.
+    pub fn ids(&self) -> Result<Vec<String>> {
+        let entries = match std::fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => {
+                return Err(Error::from(Err::<(), _>(e).called(|| format!("openat({:?})", self.path)).unwrap_err()));
+            }
+        };
+        let mut ids: Vec<String> = entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| !name.starts_with(TRANSIENT))
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Takes an entry out of the store for good. `false`: somebody else did.
+    ///
+    /// The caller holds the entry's lock.
+    pub fn remove(&self, entry: &Entry) -> Result<bool> {
+        if !entry.is_linked() {
+            return Ok(false);
+        }
+        let away = self.path.join(format!("{TRANSIENT}gone-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&away);
+        match nix::fcntl::renameat(AT_FDCWD, &entry.path, AT_FDCWD, &away) {
+            Ok(()) => {}
+            Err(Errno::ENOENT) => return Ok(false),
+            // A full disk still lets us remove.
+            Err(_) => {
+                std::fs::remove_dir_all(&entry.path).called(|| format!("unlinkat({:?})", entry.path))?;
+                return Ok(true);
+            }
+        }
+        for name in ["config.json", "start", "held", "state.json"] {
+            let _ = unlinkat(&entry.dir, name, UnlinkatFlags::NoRemoveDir);
+        }
+        if unlinkat(AT_FDCWD, &away, UnlinkatFlags::RemoveDir).is_err() {
+            std::fs::remove_dir_all(&away).called(|| format!("unlinkat({away:?})"))?;
+        }
+        Ok(true)
+    }
+
+    /// Sweeps what processes that were killed in [`Store::make`] or [`Store::remove`] left behind.
+    pub fn sweep(&self) {
+        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| name.starts_with(TRANSIENT)) else { continue };
+            let owner = name.rsplit('-').next().and_then(|pid| pid.parse::<i32>().ok());
+            if owner.is_none_or(|pid| super::status::stat(pid).is_none()) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// The open directory.
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Is the directory still the one at its path? A remover renames it away.
+    pub fn is_linked(&self) -> bool {
+        match (fstat(&self.dir), fstatat(AT_FDCWD, &self.path, AtFlags::AT_SYMLINK_NOFOLLOW)) {
+            (Ok(ours), Ok(there)) => (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino),
+            _ => false,
+        }
+    }
+
+    /// Waits for the lock on this entry.
+    pub fn lock(&self) -> Result<Locked> {
+        // A lock belongs to the open file: a second descriptor of our own would not exclude another part of this process.
+        let again = openat(&self.dir, ".", DIRECTORY, Mode::empty()).called(|| format!("openat({:?})", self.path))?;
+        let file = File::from(again);
+        file.lock().called(|| format!("flock({:?})", self.path))?;
+        Ok(Locked { _lock: file })
+    }
+
+    /// Reads the facts. An older format is understood; a newer one is refused by name.
+    pub fn load(&self) -> Result<State> {
+        decode(&self.read("state.json")?).map_err(|e| e.at(self.path.join("state.json").display()))
+    }
+
+    /// Reads a file beside the facts.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let mut file = self.open_file(name).called(|| format!("openat({:?})", self.path.join(name)))?;
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut file, &mut bytes).called(|| format!("read({:?})", self.path.join(name)))?;
+        Ok(bytes)
+    }
+
+    /// Opens a file beside the facts for reading.
+    pub fn open_file(&self, name: &str) -> nix::Result<File> {
+        openat(&self.dir, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()).map(File::from)
+    }
+
+    /// Replaces the facts, whole.
+    pub fn save(&self, state: &State) -> Result<()> {
+        let transient = format!(".state.{}", std::process::id());
+        let saved = write_new(self.dir.as_fd(), &transient, &encode(state)).and_then(|()| {
+            nix::fcntl::renameat(&self.dir, transient.as_str(), &self.dir, "state.json")
+                .called(|| "renameat(state.json)".into())
+        });
+        if saved.is_err() {
+            let _ = unlinkat(&self.dir, transient.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        saved.map_err(|e| Error::from(e).at("state"))
+    }
+}
+
+/// Reads the facts from their text.
+pub fn decode(bytes: &[u8]) -> Result<State> {
+    #[derive(serde::Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let damaged = |e: serde_json::Error| {
+        Error::new(format!("the record is damaged: {e}")).hint("`corten delete -f` still cleans up")
+    };
+    let Format { format } = serde_json::from_slice(bytes).map_err(damaged)?;
+    if format > FORMAT {
+        return Err(Error::new(format!("written by a newer corten (format {format}, this one knows up to {FORMAT})")));
+    }
+    serde_json::from_slice(bytes).map_err(damaged)
+}
+
+fn encode(state: &State) -> Vec<u8> {
+    serde_json::to_vec(state).expect("plain data with string keys")
+}
+
+fn mkdir(path: &Path) -> nix::Result<()> {
+    nix::unistd::mkdir(path, Mode::S_IRWXU)
+}
+
+fn write_new(dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> crate::sys::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let call = || format!("openat({name:?}, O_CREAT|O_EXCL)");
+    let fd = match openat(dir, name, flags, Mode::from_bits_retain(0o600)) {
+        Err(Errno::EEXIST) => {
+            unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).called(|| format!("unlinkat({name:?})"))?;
+            openat(dir, name, flags, Mode::from_bits_retain(0o600)).called(call)?
+        }
+        other => other.called(call)?,
+    };
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = write(&fd, rest).called(|| format!("write({name:?})"))?;
+        rest = &rest[written..];
+    }
+    Ok(())
+}

@@ -1,0 +1,284 @@
+//! Paths below a root that somebody else may change while we walk.
+//!
+//! What the kernel offers: openat2(2) with `RESOLVE_IN_ROOT` treats a descriptor as `/`: `..` and absolute symbolic links stay
+//! below it, and a rename during the walk is noticed (EAGAIN). It opens what exists; it does not make directories.
+//!
+//! By hand: `python3 -c 'import os; os.open("rootfs/etc", os.O_PATH)'` walks out through a symbolic link; openat2 does not.
+//!
+//! What we do: whatever exists is found by one openat2. What is missing is made one name at a time, each by mkdirat in a
+//! descriptor of its parent and opened again without following links. A symbolic link to nothing is read, and the walk goes
+//! on at what it names, still below the root. Two creators at once both succeed.
+//!
+//! What goes wrong: a path checked first and used later. So every function returns the descriptor itself.
+
+use super::{Called, Failure, Result};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+/// What happens to symbolic links on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// Followed, below the root.
+    Follow,
+    /// Refused with ELOOP, wherever they stand in the path.
+    Refuse,
+}
+
+/// How often a walk starts anew: after a rename that disturbed it (EAGAIN), and for symbolic links as the kernel counts them.
+const TRIES: usize = 128;
+const LINKS: usize = 40;
+
+fn resolve(root: BorrowedFd<'_>, path: &Path, flags: OFlag, links: Links) -> nix::Result<OwnedFd> {
+    let links = match links {
+        Links::Follow => ResolveFlag::RESOLVE_NO_MAGICLINKS,
+        Links::Refuse => ResolveFlag::RESOLVE_NO_SYMLINKS,
+    };
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT | links);
+    for _ in 0..TRIES {
+        match openat2(root, path, how) {
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            done => return done,
+        }
+    }
+    Err(Errno::EAGAIN)
+}
+
+/// Opens what is at `path` below `root`, absolute or not. Magic links are never followed.
+///
+/// ELOOP with [`Links::Refuse`]: there is a symbolic link. EAGAIN: somebody renames without pause.
+pub fn open_below(root: BorrowedFd<'_>, path: &Path, flags: OFlag, links: Links) -> Result<OwnedFd> {
+    resolve(root, path, flags, links).called(|| format!("openat2(root, {path:?})")).map_err(|f| explain(f, root, path))
+}
+
+/// The same, but nothing there (ENOENT, or a file where a directory must be) is `None`.
+pub fn find_below(root: BorrowedFd<'_>, path: &Path, flags: OFlag, links: Links) -> Result<Option<OwnedFd>> {
+    match resolve(root, path, flags, links) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(errno) => Err(errno).called(|| format!("openat2(root, {path:?})")).map_err(|f| explain(f, root, path)),
+    }
+}
+
+/// The directory at `path` below `root` as an `O_PATH` descriptor; what is missing is made with `mode` (and the umask).
+pub fn make_directory(root: BorrowedFd<'_>, path: &Path, mode: Mode, links: Links) -> Result<OwnedFd> {
+    match resolve(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY, links) {
+        Err(Errno::ENOENT) => make(root, path, mode, links, Last::Directory),
+        done => done.called(|| format!("openat2(root, {path:?})")).map_err(|f| explain(f, root, path)),
+    }
+}
+
+/// The file at `path` below `root` as an `O_PATH` descriptor; when missing, an empty one is made with `mode`, its directories with 0755.
+///
+/// What is there may be of any kind.
+pub fn make_file(root: BorrowedFd<'_>, path: &Path, mode: Mode, links: Links) -> Result<OwnedFd> {
+    match resolve(root, path, OFlag::O_PATH, links) {
+        Err(Errno::ENOENT) => make(root, path, mode, links, Last::File),
+        done => done.called(|| format!("openat2(root, {path:?})")).map_err(|f| explain(f, root, path)),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Directory,
+    File,
+}
+
+/// One round: the longest part that exists is opened, the next name is made or, if it is a link, replaced by what it says.
+fn make(root: BorrowedFd<'_>, path: &Path, mode: Mode, links: Links, last: Last) -> Result<OwnedFd> {
+    let mut path = path.to_owned();
+    for _ in 0..TRIES + LINKS {
+        match round(root, &path, mode, links, last)? {
+            Round::Done(fd) => return Ok(fd),
+            Round::Again(next) => path = next,
+        }
+    }
+    Err(Failure::refused(
+        format!("openat2(root, {path:?})"),
+        Errno::ELOOP,
+        format!("{path:?} leads through too many symbolic links"),
+    ))
+}
+
+enum Round {
+    Done(OwnedFd),
+    Again(PathBuf),
+}
+
+fn round(root: BorrowedFd<'_>, path: &Path, mode: Mode, links: Links, last: Last) -> Result<Round> {
+    let names: Vec<&Path> = names(path);
+    // The longest prefix that exists. The whole path was missing a moment ago; if it is there now, somebody was faster.
+    let mut there = names.len();
+    let mut dir = loop {
+        let prefix: PathBuf = names[..there].iter().collect();
+        let prefix = if there == 0 { Path::new("/") } else { &prefix };
+        match resolve(root, prefix, OFlag::O_PATH, links) {
+            Ok(fd) if there == names.len() => return Ok(Round::Done(fd)),
+            Ok(fd) => break fd,
+            Err(Errno::ENOENT) if there > 0 => there -= 1,
+            Err(errno) => {
+                return Err(errno)
+                    .called(|| format!("openat2(root, {prefix:?})"))
+                    .map_err(|f| explain(f, root, prefix));
+            }
+        }
+    };
+    let (prefix, missing) = names.split_at(there);
+    let join = |middle: &Path, rest: &[&Path]| {
+        let base = if middle.is_absolute() { PathBuf::new() } else { prefix.iter().collect() };
+        rest.iter().fold(base.join(middle), |path, name| path.join(name))
+    };
+    // `new/../x` means `x`: there is no way up from what is not there, so it is taken out by its letters.
+    if let Some(up) = missing.iter().skip(1).position(|name| *name == Path::new("..")).map(|i| i + 1) {
+        let rest: Vec<&Path> = missing[..up - 1].iter().chain(&missing[up + 1..]).copied().collect();
+        return Ok(Round::Again(join(Path::new(""), &rest)));
+    }
+    match readlinkat(&dir, missing[0]) {
+        Ok(to) if links == Links::Follow => return Ok(Round::Again(join(Path::new(&to), &missing[1..]))),
+        Ok(_) => {
+            return Err(Errno::ELOOP).called(|| format!("openat2(root, {path:?})")).map_err(|f| explain(f, root, path));
+        }
+        Err(_) => {}
+    }
+    for (i, name) in missing.iter().enumerate() {
+        let file = last == Last::File && i + 1 == missing.len();
+        let flags = if file {
+            match openat(
+                &dir,
+                *name,
+                OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+                mode,
+            ) {
+                Ok(_) | Err(Errno::EEXIST) => OFlag::O_PATH,
+                Err(errno) => return Err(errno).called(|| format!("openat(root, {path:?}, O_CREAT)")),
+            }
+        } else {
+            let mode = if last == Last::File { Mode::from_bits_truncate(0o755) } else { mode };
+            match mkdirat(&dir, *name, mode) {
+                Ok(()) | Err(Errno::EEXIST) => OFlag::O_PATH | OFlag::O_DIRECTORY,
+                Err(errno) => return Err(errno).called(|| format!("mkdirat(root, {path:?})")),
+            }
+        };
+        dir = match openat(&dir, *name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()) {
+            // O_PATH|O_NOFOLLOW opens a link itself: somebody put one where the file was made. The next round reads it.
+            Ok(fd) if file && kind(&fd)? == SFlag::S_IFLNK => return Ok(Round::Again(path.to_owned())),
+            Ok(fd) => fd,
+            // Changed by somebody since: look again from the root.
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(Round::Again(path.to_owned())),
+            Err(errno) => return Err(errno).called(|| format!("openat({name:?} of {path:?})")),
+        };
+    }
+    Ok(Round::Done(dir))
+}
+
+/// The names of a path in order, without `/` and `.`; `..` stays.
+fn names(path: &Path) -> Vec<&Path> {
+    path.components()
+        .filter(|c| matches!(c, Component::Normal(_) | Component::ParentDir))
+        .map(|c| Path::new(c.as_os_str()))
+        .collect()
+}
+
+/// The path with `.`, `..` and doubled slashes taken out by their letters, absolute: `/a/../b` is `/b`.
+pub fn clean(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for name in names(path) {
+        if name == Path::new("..") {
+            out.pop();
+        } else {
+            out.push(name)
+        }
+    }
+    out
+}
+
+/// The kind of file behind a descriptor (`S_IFDIR`, `S_IFREG`, …).
+pub fn kind(fd: impl AsFd) -> Result<SFlag> {
+    let stat = fstat(fd).called(|| "fstat".into())?;
+    Ok(SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT)
+}
+
+/// The words for ELOOP and ENOTDIR: which part of the path it is. Asks again, so it can be wrong when somebody is renaming.
+fn explain(failure: Failure, root: BorrowedFd<'_>, path: &Path) -> Failure {
+    if failure.because.is_some() || !matches!(failure.errno, Errno::ELOOP | Errno::ENOTDIR) {
+        return failure;
+    }
+    let names = names(path);
+    for end in 1..=names.len() {
+        let prefix = names[..end].iter().fold(PathBuf::from("/"), |path, name| path.join(name));
+        let Ok(fd) = resolve(root, &prefix, OFlag::O_PATH | OFlag::O_NOFOLLOW, Links::Follow) else { break };
+        let Ok(found) = kind(&fd) else { break };
+        if found == SFlag::S_IFLNK && failure.errno == Errno::ELOOP {
+            return failure.because(format!("{} in the root file system is a symbolic link", prefix.display()));
+        }
+        if found != SFlag::S_IFDIR && found != SFlag::S_IFLNK && failure.errno == Errno::ENOTDIR {
+            return failure.because(format!(
+                "{} in the root file system is {}, not a directory",
+                prefix.display(),
+                word(found)
+            ));
+        }
+    }
+    failure
+}
+
+/// A kind of file in words, with its article: `a symbolic link`.
+pub fn word(kind: SFlag) -> &'static str {
+    match kind {
+        SFlag::S_IFDIR => "a directory",
+        SFlag::S_IFREG => "a regular file",
+        SFlag::S_IFLNK => "a symbolic link",
+        SFlag::S_IFCHR => "a character device",
+        SFlag::S_IFBLK => "a block device",
+        SFlag::S_IFIFO => "a fifo",
+        SFlag::S_IFSOCK => "a socket",
+        _ => "something unknown",
+    }
+}
+
+/// Inode number of a procfs's root directory, the same on every kernel.
+const PROC_ROOT: u64 = 1;
+
+/// The host's procfs as an `O_PATH` descriptor: really a procfs, and its root, not a bind mount of a part of it.
+pub fn host_proc() -> Result<OwnedFd> {
+    let called = || "open(\"/proc\")".to_owned();
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let fd = open("/proc", flags, Mode::empty()).called(called)?;
+    if !is_proc(&fd)? || fstat(&fd).called(called)?.st_ino != PROC_ROOT {
+        return Err(Failure::refused(called(), Errno::ENOTDIR, "/proc on the host is not a whole procfs"));
+    }
+    Ok(fd)
+}
+
+/// Whether a descriptor lies on a procfs, by the magic number of fstatfs(2).
+pub fn is_proc(fd: impl AsFd) -> Result<bool> {
+    Ok(fstatfs(fd).called(|| "fstatfs".into())?.filesystem_type() == PROC_SUPER_MAGIC)
+}
+
+/// Opens a directory of the host by a path that the administrator gave, as `O_PATH`.
+pub fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::openat(AT_FDCWD, path, flags, Mode::empty()).called(|| format!("open({path:?}, O_PATH|O_DIRECTORY)"))
+}
+
+/// The root descriptor that an earlier step must have opened.
+pub fn opened(root: &Option<OwnedFd>) -> Result<BorrowedFd<'_>> {
+    let missing = || Failure::refused("openat2(root)", Errno::EBADF, "the root file system was not opened before");
+    root.as_ref().map(AsFd::as_fd).ok_or_else(missing)
+}
+
+/// Refuses a working directory outside the root: its name is then not absolute, `(unreachable)/…` (CVE-2024-21626).
+pub fn check_cwd() -> Result<()> {
+    let called = || "getcwd()".to_owned();
+    let outside =
+        || Failure::refused(called(), Errno::ENOENT, "the working directory lies outside the container's root");
+    match nix::unistd::getcwd() {
+        Ok(path) if path.as_os_str().as_bytes().first() == Some(&b'/') => Ok(()),
+        Ok(_) | Err(Errno::ENOENT) => Err(outside()),
+        Err(errno) => Err(errno).called(called),
+    }
+}

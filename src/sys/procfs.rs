@@ -1,0 +1,81 @@
+//! Files below a kept descriptor of procfs: what is read and written there is the kernel's own file and nothing that was
+//! mounted over it.
+
+use super::{Called, Failure, Result};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Opens `path` below the procfs `proc`, close-on-exec.
+pub fn open(proc: impl AsFd, path: &str, flags: OFlag) -> Result<OwnedFd> {
+    let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let call = || format!("openat2(proc, {path:?})");
+    // `self` and `thread-self` are plain links; a magic one, or another mount, is not followed.
+    let how = OpenHow::new()
+        .flags(flags)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_XDEV);
+    match openat2(&proc, path, how) {
+        // An outer filter that does not know the call: open, then look at what it is.
+        Err(Errno::ENOSYS) => {
+            let fd = openat(&proc, path, flags, Mode::empty()).called(call)?;
+            match fstatfs(&fd).called(|| "fstatfs()".into())?.filesystem_type() {
+                PROC_SUPER_MAGIC => Ok(fd),
+                _ => Err(covered(path)),
+            }
+        }
+        Err(Errno::EXDEV) => Err(covered(path)),
+        other => other.called(call),
+    }
+}
+
+fn covered(path: &str) -> Failure {
+    Failure::refused(
+        format!("openat2(proc, {path:?})"),
+        Errno::EXDEV,
+        format!("/proc/{path}: something is mounted over it"),
+    )
+}
+
+/// Writes `content` by one write(2), as files of procfs want it.
+pub fn write(proc: impl AsFd, path: &str, content: &str) -> Result<()> {
+    let fd = open(proc, path, OFlag::O_WRONLY)?;
+    let call = || format!("write({path:?}, {content:?})");
+    match nix::unistd::write(&fd, content.as_bytes()).called(call)? {
+        written if written == content.len() => Ok(()),
+        written => {
+            Err(Failure::refused(call(), Errno::EIO, format!("only {written} of {} bytes were taken", content.len())))
+        }
+    }
+}
+
+/// Reads a whole file, at most 64 KiB.
+pub fn read(proc: impl AsFd, path: &str) -> Result<String> {
+    let mut text = String::new();
+    let file = File::from(open(proc, path, OFlag::O_RDONLY)?);
+    file.take(64 << 10).read_to_string(&mut text).called(|| format!("read({path:?})"))?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proc() -> OwnedFd {
+        nix::fcntl::open("/proc", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).unwrap()
+    }
+
+    #[test]
+    fn own_files_are_reached_and_links_out_of_it_are_not() {
+        assert_eq!(
+            read(proc(), "thread-self/comm").unwrap(),
+            std::fs::read_to_string("/proc/thread-self/comm").unwrap()
+        );
+        assert!(open(proc(), "self/root/etc/passwd", OFlag::O_RDONLY).is_err());
+        assert!(open(proc(), "../etc/passwd", OFlag::O_RDONLY).is_err());
+        assert_eq!(read(proc(), "self/nothing").unwrap_err().errno, Errno::ENOENT);
+    }
+}
