@@ -117,6 +117,7 @@ fn kill_reaches_every_process_of_a_shared_pid_namespace() {
     c.wait_for("stopped");
     c.delete().ok();
     assert!(soon(|| crate::harness::processes_of(&b.id).is_empty()));
+    b.runc_leaves_its_cgroup();
 }
 
 #[test]

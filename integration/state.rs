@@ -403,8 +403,5 @@ fn the_hosts_pid_namespace_and_init_gone() {
     assert!(!crate::harness::processes_of(&b.id).is_empty());
     b.cli(["delete", "--force", &b.id]).ok();
     assert!(soon(|| crate::harness::processes_of(&b.id).is_empty()));
-    if !runtime().is_corten() {
-        // runc does not wait for those that it kills, and then cannot remove their cgroup.
-        host::cgroups_named(&b.id).iter().for_each(|dir| _ = std::fs::remove_dir(dir));
-    }
+    b.runc_leaves_its_cgroup();
 }

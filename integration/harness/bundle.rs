@@ -132,6 +132,14 @@ impl Bundle {
         self
     }
 
+    /// Removes the cgroup of a deleted container where the runtime is runc, which does not wait for the processes that it
+    /// kills without a pid namespace, and so leaves it.
+    pub fn runc_leaves_its_cgroup(&self) {
+        if !runtime().is_corten() {
+            super::host::cgroups_named(&self.id).iter().for_each(|dir| _ = std::fs::remove_dir(dir));
+        }
+    }
+
     /// The bundle's directory.
     pub fn dir(&self) -> PathBuf {
         self.home.join("bundle")
