@@ -4,14 +4,17 @@
 //! Linux 5.2 and later, pidfds, seccomp, bpf). A failed call is shown as strace would show it.
 #![allow(unsafe_code)]
 
+#[cfg(test)]
+pub mod alone;
 pub mod cred;
 pub mod exec;
 pub mod mount;
 pub mod net;
 pub mod path;
 pub mod process;
-pub mod seal;
 pub mod procfs;
+pub mod seal;
+pub mod signal;
 pub mod socket;
 pub mod tty;
 
@@ -67,7 +70,11 @@ impl<T> Called<T> for nix::Result<T> {
 
 impl<T> Called<T> for std::io::Result<T> {
     fn called(self, call: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|e| Failure { call: call(), errno: Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)), because: None })
+        self.map_err(|e| Failure {
+            call: call(),
+            errno: Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)),
+            because: None,
+        })
     }
 }
 
