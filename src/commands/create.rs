@@ -5,11 +5,12 @@ use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::bundle::Bundle;
 use crate::input::bundle::faults_error;
+use crate::input::config::{Config, ConsoleSize, Mount};
 use crate::input::host::Host;
 use crate::plan::{self, Console, Plan, Request, Start};
-use crate::run::{self, Context};
-use crate::setup::program;
+use crate::run::{self, Context, wait};
 use crate::setup::rootfs::Way;
+use crate::setup::{label, program};
 use crate::state::status::boot;
 use crate::state::{FORMAT, Process, State};
 use clap::ArgMatches;
@@ -64,13 +65,34 @@ pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Re
         id: id.to_owned(),
         bundle: bundle.dir.clone(),
         start,
-        console: args
-            .get_one::<PathBuf>("console-socket")
-            .map_or(Console::Here, |path| Console::Socket(absolute(path))),
+        console: console(args),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
+        keyring: if args.get_flag("no-new-keyring") { label::Keyring::Keep } else { label::Keyring::New },
         way: if args.get_flag("no-pivot") { Way::Move } else { Way::Pivot },
         inherited: inherited(args),
     }
+}
+
+/// Who gets the terminal.
+pub fn console(args: &ArgMatches) -> Console {
+    match args.get_one::<PathBuf>("console-socket") {
+        Some(path) => Console::Socket(absolute(path)),
+        None => Console::Here(wait::caller_size().map(|(height, width)| ConsoleSize { height, width })),
+    }
+}
+
+/// `NOTIFY_SOCKET` of the caller goes on to the program (sd_notify(3)): the socket itself is bound where the variable says.
+fn hand_on_notify(config: &mut Config) {
+    let Some(socket) = std::env::var("NOTIFY_SOCKET").ok().filter(|path| path.starts_with('/')) else { return };
+    let Some(process) = &mut config.process else { return };
+    process.env.push(program::notify_variable());
+    config.mounts.push(Mount {
+        destination: Path::new(program::NOTIFY_DIRECTORY).join(program::NOTIFY_SOCKET),
+        kind: "bind".into(),
+        source: Some(socket.into()),
+        options: vec!["bind".into()],
+        ..Mount::default()
+    });
 }
 
 /// Descriptors and variables that go on to the program.
@@ -85,7 +107,7 @@ pub fn absolute(path: &Path) -> PathBuf {
 }
 
 /// Plans and executes. On success the container exists, and `create` is done or the program is about to run.
-pub fn make(invocation: &Invocation, bundle: Bundle, request: &Request) -> Result<(Plan, Context)> {
+pub fn make(invocation: &Invocation, mut bundle: Bundle, request: &Request) -> Result<(Plan, Context)> {
     if invocation.global.systemd_cgroup {
         return Err(Error::new("--systemd-cgroup: the systemd cgroup driver is not in this version"));
     }
@@ -94,6 +116,7 @@ pub fn make(invocation: &Invocation, bundle: Bundle, request: &Request) -> Resul
     for warning in &bundle.warnings {
         log::warn!("{warning}");
     }
+    hand_on_notify(&mut bundle.config);
     let (plan, cgroup) =
         plan::container(&bundle.config, &host, request).map_err(|found| faults_error(&found, "config.json"))?;
     let boot = boot();
@@ -110,6 +133,7 @@ pub fn make(invocation: &Invocation, bundle: Bundle, request: &Request) -> Resul
         init: None,
         gate: request.start == Start::WhenTold,
         ready: false,
+        keeps_keyring: request.keyring == label::Keyring::Keep,
         cgroup,
     };
     let store = store(invocation)?;

@@ -1,15 +1,15 @@
 //! `exec`: another process in a running container.
 
-use super::create::{Foreground, absolute, check_terminal, inherited};
+use super::create::{Foreground, absolute, check_terminal, console, inherited};
 use super::{container, kept_config, require};
 use crate::cli::Invocation;
 use crate::error::{Error, Result, io_words};
 use crate::input::bundle;
 use crate::input::bundle::faults_error;
 use crate::input::config::{Capabilities, Config, Process, User};
-use crate::plan::{self, Console, exec::Request};
+use crate::plan::{self, exec::Request};
 use crate::run::{self, Context, parent, wait};
-use crate::setup::caps;
+use crate::setup::{caps, label};
 use crate::state::status::Status;
 use clap::ArgMatches;
 use std::io::Read;
@@ -44,11 +44,16 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
     let config = kept_config(&entry)?;
     let process = process(args, &config)?;
     let detach = args.get_flag("detach");
-    let console = args.get_one::<PathBuf>("console-socket");
-    check_terminal(process.terminal, console.is_some(), if detach { Foreground::No } else { Foreground::Yes })?;
+    check_terminal(
+        process.terminal,
+        args.contains_id("console-socket"),
+        if detach { Foreground::No } else { Foreground::Yes },
+    )?;
     let request = Request {
+        id: state.id.clone(),
+        keyring: if state.keeps_keyring { label::Keyring::Keep } else { label::Keyring::New },
         init: init.pid,
-        console: console.map_or(Console::Here, |path| Console::Socket(absolute(path))),
+        console: console(args),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
         inherited: inherited(args),
     };
@@ -63,12 +68,12 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
         parent::undo(&mut context);
         return Err(error);
     }
-    let (Some(signals), Some((pid, pidfd))) = (signals, context.first.take()) else { return Ok(0) };
+    let (Some(signals), Some((_, pidfd))) = (signals, context.first.take()) else { return Ok(0) };
     let terminal = match context.console_end.take() {
         Some(end) => crate::sys::socket::receive(&end)?.and_then(|message| message.fd),
         None => None,
     };
-    wait::foreground(pid, &pidfd, terminal, signals)
+    wait::foreground(&pidfd, terminal, signals)
 }
 
 /// `--process FILE`, or the container's own process with the words given.

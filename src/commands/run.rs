@@ -52,12 +52,12 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
             &state::document(&context.state, Status::Running, pid),
         );
     }
-    let (Some(signals), Some((pid, pidfd))) = (signals, context.first.take()) else { return Ok(0) };
+    let (Some(signals), Some((_, pidfd))) = (signals, context.first.take()) else { return Ok(0) };
     let terminal = match context.console_end.take() {
         Some(end) => crate::sys::socket::receive(&end)?.and_then(|message| message.fd),
         None => None,
     };
-    let code = wait::foreground(pid, &pidfd, terminal, signals);
+    let code = wait::foreground(&pidfd, terminal, signals);
     if !args.get_flag("keep") {
         if let (Some(store), Some(entry)) = (context.store.take(), context.entry.take()) {
             delete::finish(&store, &entry, Some(&context.state))?;

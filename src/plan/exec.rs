@@ -5,12 +5,16 @@ use crate::input::Fault;
 use crate::input::config::{Config, NamespaceKind, Process};
 use crate::plan::step::{Clone, Step};
 use crate::setup::cgroup::{Cgroup, Version};
-use crate::setup::{idmap, namespaces, program, seccomp, terminal};
+use crate::setup::{idmap, label, namespaces, program, seccomp, terminal};
 use std::path::PathBuf;
 
 /// What is asked beside the process.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
+    /// The container's id.
+    pub id: String,
+    /// The session keyring.
+    pub keyring: label::Keyring,
     /// Pid of the container's first process.
     pub init: i32,
     /// Who gets the terminal, if there is one.
@@ -43,12 +47,8 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
         None => plan.parent(Step::OpenTasks(cgroup.tasks()), "cgroup", "a path of the host"),
     }
     if process.terminal {
-        let socket = match &request.console {
-            Console::Here => None,
-            Console::Socket(path) => Some(path.clone()),
-        };
         plan.parent(
-            Step::Console(socket),
+            Step::Console(request.console.socket()),
             "process.terminal",
             "the child will send the terminal's master end through it",
         );
@@ -80,9 +80,12 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
         );
     }
     plan.child(Step::Session, "", "a session of its own: no terminal of the caller's, no signals to its group");
+    if let Some(action) = label::keyring(process, &request.id, request.keyring) {
+        plan.child(Step::Label(action), "", "the keys of the container, by the keyring's name");
+    }
     plan.child(Step::OpenRoot, "root", "everything below is resolved from here");
     if process.terminal {
-        for action in terminal::decide_exec(process) {
+        for action in terminal::decide_exec(process, request.console.watcher()) {
             plan.child(Step::Terminal(action), "process.terminal", "from the container's own devpts");
         }
     }

@@ -56,6 +56,7 @@ impl fmt::Display for Step {
             Step::Mount(action) => action.fmt(f),
             Step::Device(action) => action.fmt(f),
             Step::Mask(action) => action.fmt(f),
+            Step::Label(action) => action.fmt(f),
             Step::Terminal(action) => action.fmt(f),
             Step::Hooks(_, list) => {
                 for (index, hook) in list.iter().enumerate() {
@@ -95,6 +96,7 @@ impl Step {
             Step::Mount(_) => "mount_namespaces(7)",
             Step::Mask(_) => "open_tree(2)",
             Step::Device(_) => "mknod(2)",
+            Step::Label(_) => "session-keyring(7)",
             Step::Terminal(_) => "pty(7)",
             Step::Hooks(..) | Step::Program(_) => "execve(2)",
             Step::Name(_) => "uts_namespaces(7)",

@@ -10,14 +10,14 @@ pub mod laws;
 pub mod step;
 
 use crate::input::Fault;
-use crate::input::config::{Config, Namespace, NamespaceKind, Process};
+use crate::input::config::{Config, ConsoleSize, Namespace, NamespaceKind, Process};
 use crate::input::host::{CgroupLayout, Host};
 use crate::setup::cgroup::Cgroup;
 use crate::setup::namespaces::Birth;
 use crate::setup::program::Inherited;
 use crate::setup::rootfs::Way;
 use crate::setup::{
-    caps, cgroup, dev, hooks, idmap, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl,
+    caps, cgroup, dev, hooks, idmap, label, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl,
     terminal, user,
 };
 use std::path::{Path, PathBuf};
@@ -43,6 +43,8 @@ pub struct Request {
     pub console: Console,
     /// Where the pid goes.
     pub pid_file: Option<PathBuf>,
+    /// The session keyring.
+    pub keyring: label::Keyring,
     /// How the root is entered.
     pub way: Way,
     /// What the caller hands on: `--preserve-fds`, `LISTEN_FDS`.
@@ -60,13 +62,36 @@ pub enum Start {
 }
 
 /// Who gets the terminal's master end.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Console {
-    /// The runtime, which relays between it and its own terminal.
-    #[default]
-    Here,
+    /// The runtime, which relays between it and its own terminal of this size, if it has one.
+    Here(Option<ConsoleSize>),
     /// The listener on this socket.
     Socket(PathBuf),
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Console::Here(None)
+    }
+}
+
+impl Console {
+    /// As the terminal's chapter knows it.
+    fn watcher(&self) -> terminal::Watcher {
+        match self {
+            Console::Here(size) => terminal::Watcher::Here(*size),
+            Console::Socket(_) => terminal::Watcher::Socket,
+        }
+    }
+
+    /// The socket to connect to.
+    fn socket(&self) -> Option<PathBuf> {
+        match self {
+            Console::Here(_) => None,
+            Console::Socket(path) => Some(path.clone()),
+        }
+    }
 }
 
 impl Plan {
@@ -171,12 +196,8 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
         );
     }
     if process.terminal {
-        let socket = match &request.console {
-            Console::Here => None,
-            Console::Socket(path) => Some(path.clone()),
-        };
         plan.parent(
-            Step::Console(socket),
+            Step::Console(request.console.socket()),
             "process.terminal",
             "the child will send the terminal's master end through it",
         );
@@ -272,6 +293,9 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
         );
     }
     plan.child(Step::Session, "", "a session of its own: no terminal of the caller's, no signals to its group");
+    if let Some(action) = label::keyring(process, &request.id, request.keyring) {
+        plan.child(Step::Label(action), "", "the caller's session keys are not the container's");
+    }
     if new(NamespaceKind::Network) {
         plan.child(
             Step::Namespace(namespaces::Action::LoopbackUp),
@@ -304,7 +328,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
         );
     }
     if process.terminal {
-        for action in terminal::decide_create(process) {
+        for action in terminal::decide_create(process, request.console.watcher()) {
             plan.child(
                 Step::Terminal(action),
                 "process.terminal",
@@ -401,6 +425,13 @@ fn become_program(
         plan.child(step, "process.user", "while the container's passwd can be read, and stdio handed over");
     }
     let lose_rights = |plan: &mut Plan| {
+        for action in label::decide(process) {
+            plan.child(
+                Step::Label(action),
+                "process",
+                "after everything that a label might forbid, and before the rights to set it end",
+            );
+        }
         for step in &rest {
             plan.child(
                 step.clone(),

@@ -2,7 +2,7 @@
 
 use crate::input::config::Hook;
 use crate::setup::{
-    caps, cgroup, dev, hooks, idmap, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl,
+    caps, cgroup, dev, hooks, idmap, label, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl,
     terminal, user,
 };
 use std::path::PathBuf;
@@ -115,6 +115,8 @@ pub enum Step {
     Device(dev::Action),
     /// Masked and read-only paths.
     Mask(mask::Action),
+    /// Session keyring, AppArmor, SELinux.
+    Label(label::Action),
     /// Terminal.
     Terminal(terminal::Action),
     /// Hooks of one kind.

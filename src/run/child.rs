@@ -56,6 +56,7 @@ fn step(step: &Step, context: &mut Context) -> Result<()> {
         Step::Mount(action) => action.apply(held),
         Step::Device(action) => action.apply(held),
         Step::Mask(action) => action.apply(held),
+        Step::Label(action) => action.apply(held),
         Step::Terminal(action) => action.apply(held),
         Step::Name(action) => action.apply(held),
         Step::Sysctl(action) => action.apply(held),

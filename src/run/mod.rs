@@ -48,8 +48,6 @@ pub struct Context {
     pub starter: Option<OwnedFd>,
     /// Our end of the wire between the two sides.
     pub wire: Option<OwnedFd>,
-    /// Where the child sends the terminal's master end.
-    pub console: Option<OwnedFd>,
     /// Where the parent receives it, if it is for us.
     pub console_end: Option<OwnedFd>,
     /// What the child holds for its chapters.
@@ -78,7 +76,6 @@ impl Context {
             listener: None,
             starter: None,
             wire: None,
-            console: None,
             console_end: None,
             held: Held::default(),
             first: None,

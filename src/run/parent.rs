@@ -154,10 +154,10 @@ fn hold(what: Hold, context: &mut Context) -> crate::sys::Result<()> {
 
 fn console(socket_path: Option<&Path>, context: &mut Context) -> crate::sys::Result<()> {
     match socket_path {
-        Some(path) => context.console = Some(crate::setup::terminal::connect(path)?),
+        Some(path) => context.held.console = Some(crate::setup::terminal::connect(path)?),
         None => {
             let (ours, theirs) = socket::pair()?;
-            (context.console_end, context.console) = (Some(ours), Some(theirs));
+            (context.console_end, context.held.console) = (Some(ours), Some(theirs));
         }
     }
     Ok(())
@@ -176,7 +176,7 @@ fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
             context.first = Some((pid, pidfd));
             context.wire = Some(ours);
             // Init's alone from here on: a copy of ours would outlive it.
-            (context.lock, context.listener, context.console) = (None, None, None);
+            (context.lock, context.listener, context.held.console) = (None, None, None);
             context.tasks.clear();
             context.held.trees.clear();
             context.cgroup = None;

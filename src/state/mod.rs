@@ -50,6 +50,9 @@ pub struct State {
     pub gate: bool,
     /// `create` has finished: before, the status is `creating`.
     pub ready: bool,
+    /// It has the caller's session keyring: `--no-new-keyring`.
+    #[serde(default)]
+    pub keeps_keyring: bool,
     /// Its cgroup.
     pub cgroup: Cgroup,
 }

@@ -4,14 +4,11 @@
 //! Linux 5.2 and later, pidfds, seccomp, bpf). A failed call is shown as strace would show it.
 #![allow(unsafe_code)]
 
-<<<<<<< HEAD
+#[cfg(test)]
+pub mod alone;
 #[cfg(feature = "image")]
 pub mod at;
 pub mod bpf;
-=======
-#[cfg(test)]
-pub mod alone;
->>>>>>> process
 pub mod cred;
 pub mod exec;
 pub mod mount;
@@ -20,12 +17,10 @@ pub mod path;
 pub mod process;
 pub mod procfs;
 pub mod seal;
-<<<<<<< HEAD
 pub mod seccomp;
-=======
 pub mod signal;
->>>>>>> process
 pub mod socket;
+pub mod tty;
 
 use nix::errno::Errno;
 use std::fmt;
