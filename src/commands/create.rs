@@ -1,9 +1,10 @@
 //! `create`: everything up to the program, which waits to be started.
 
-use super::{faults, id, require_root, store};
+use super::{id, require_root, store};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::bundle::Bundle;
+use crate::input::bundle::faults_error;
 use crate::input::host::Host;
 use crate::plan::{self, Console, Plan, Request, Start};
 use crate::run::{self, Context};
@@ -63,7 +64,9 @@ pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Re
         id: id.to_owned(),
         bundle: bundle.dir.clone(),
         start,
-        console: args.get_one::<PathBuf>("console-socket").map_or(Console::Here, |path| Console::Socket(absolute(path))),
+        console: args
+            .get_one::<PathBuf>("console-socket")
+            .map_or(Console::Here, |path| Console::Socket(absolute(path))),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
         way: if args.get_flag("no-pivot") { Way::Move } else { Way::Pivot },
         inherited: inherited(args),
@@ -91,7 +94,8 @@ pub fn make(invocation: &Invocation, bundle: Bundle, request: &Request) -> Resul
     for warning in &bundle.warnings {
         log::warn!("{warning}");
     }
-    let (plan, cgroup) = plan::container(&bundle.config, &host, request).map_err(|found| faults("config.json", &found))?;
+    let (plan, cgroup) =
+        plan::container(&bundle.config, &host, request).map_err(|found| faults_error(&found, "config.json"))?;
     let boot = boot();
     let state = State {
         format: FORMAT,

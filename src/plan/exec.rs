@@ -37,7 +37,9 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
     }
     let into = (cgroup.version == Version::V2).then(|| cgroup.directories[0].path.clone());
     match &into {
-        Some(dir) => plan.parent(Step::OpenCgroup(dir.clone()), "cgroup", "the process is born in the container's cgroup"),
+        Some(dir) => {
+            plan.parent(Step::OpenCgroup(dir.clone()), "cgroup", "the process is born in the container's cgroup")
+        }
         None => plan.parent(Step::OpenTasks(cgroup.tasks()), "cgroup", "a path of the host"),
     }
     if process.terminal {
@@ -45,7 +47,11 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
             Console::Here => None,
             Console::Socket(path) => Some(path.clone()),
         };
-        plan.parent(Step::Console(socket), "process.terminal", "the child will send the terminal's master end through it");
+        plan.parent(
+            Step::Console(socket),
+            "process.terminal",
+            "the child will send the terminal's master end through it",
+        );
     }
     let flags = config.linux.namespaces.iter().map(|n| namespaces::flag(n.kind)).fold(0, |all, one| all | one);
     plan.parent(
@@ -53,13 +59,25 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
         "linux.namespaces",
         "one call joins all, by a pidfd: the number cannot change hands; what is born next has nothing of the host's to show",
     );
-    plan.parent(Step::Clone(Clone { flags: 0, into: into.clone(), intermediate: false }), "", "a process keeps its pid namespace for life: only a child is inside");
+    plan.parent(
+        Step::Clone(Clone { flags: 0, into: into.clone(), intermediate: false }),
+        "",
+        "a process keeps its pid namespace for life: only a child is inside",
+    );
 
     if into.is_none() {
-        plan.child(Step::Attach(cgroup.tasks().len()), "cgroup", "a process that moves itself does not wait for a grace period");
+        plan.child(
+            Step::Attach(cgroup.tasks().len()),
+            "cgroup",
+            "a process that moves itself does not wait for a grace period",
+        );
     }
     if users {
-        plan.child(Step::IdMap(idmap::Action::BecomeRoot), "linux.namespaces user", "the caller's own ids mean nothing inside");
+        plan.child(
+            Step::IdMap(idmap::Action::BecomeRoot),
+            "linux.namespaces user",
+            "the caller's own ids mean nothing inside",
+        );
     }
     plan.child(Step::Session, "", "a session of its own: no terminal of the caller's, no signals to its group");
     plan.child(Step::OpenRoot, "root", "everything below is resolved from here");

@@ -16,7 +16,10 @@ use crate::setup::cgroup::Cgroup;
 use crate::setup::namespaces::Birth;
 use crate::setup::program::Inherited;
 use crate::setup::rootfs::Way;
-use crate::setup::{caps, cgroup, dev, hooks, idmap, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl, terminal, user};
+use crate::setup::{
+    caps, cgroup, dev, hooks, idmap, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl,
+    terminal, user,
+};
 use std::path::{Path, PathBuf};
 use step::{Clone, Gate, Hold, Line, Record, Side, Step};
 
@@ -98,17 +101,23 @@ impl Plan {
 pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Plan, Cgroup), Vec<Fault>> {
     let mut plan = Plan::default();
     let linux = &config.linux;
-    let process = config.process.as_ref().ok_or_else(|| vec![Fault::new("process", "missing: there is nothing to run")])?;
+    let process =
+        config.process.as_ref().ok_or_else(|| vec![Fault::new("process", "missing: there is nothing to run")])?;
     let unified = matches!(host.cgroups, CgroupLayout::Unified { .. });
     let has = |kind| linux.namespaces.iter().any(|n| n.kind == kind);
     let new = |kind| linux.namespaces.iter().any(|n| n.kind == kind && n.path.is_none());
     let users = new(NamespaceKind::User);
-    let arrangement =
-        namespaces::decide(&linux.namespaces, &linux.time_offsets, if unified { Birth::InCgroup } else { Birth::Elsewhere });
+    let arrangement = namespaces::decide(
+        &linux.namespaces,
+        &linux.time_offsets,
+        if unified { Birth::InCgroup } else { Birth::Elsewhere },
+    );
 
     // Everything that can be wrong is found before anything is done, and reported together.
     let mut faults = check(config);
-    let (cgroup, changes) = keep(cgroup::decide(linux.cgroups_path.as_deref(), &request.id, &linux.resources, &host.cgroups), &mut faults).unzip();
+    let (cgroup, changes) =
+        keep(cgroup::decide(linux.cgroups_path.as_deref(), &request.id, &linux.resources, &host.cgroups), &mut faults)
+            .unzip();
     let decided = decide_mounts(config, request, cgroup.as_ref());
     let mounted = keep(decided, &mut faults).unwrap_or_default();
     let means = if has(NamespaceKind::User) { dev::Means::Bind } else { dev::Means::Make };
@@ -127,26 +136,50 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
         plan.parent(Step::Cgroup(change), place, "limits stand before the first process exists");
     }
     if let Some(directory) = &into {
-        plan.parent(Step::OpenCgroup(directory.clone()), "linux.cgroupsPath", "the first process is born in its cgroup: nothing to migrate");
+        plan.parent(
+            Step::OpenCgroup(directory.clone()),
+            "linux.cgroupsPath",
+            "the first process is born in its cgroup: nothing to migrate",
+        );
     } else {
-        plan.parent(Step::OpenTasks(cgroup.tasks()), "linux.cgroupsPath", "a child in a user namespace may write them, but not open them");
+        plan.parent(
+            Step::OpenTasks(cgroup.tasks()),
+            "linux.cgroupsPath",
+            "a child in a user namespace may write them, but not open them",
+        );
     }
     for (kind, path) in &arrangement.joined {
         let place = format!("linux.namespaces {}", namespaces::file(*kind));
-        plan.parent(Step::Namespace(namespaces::Action::Open(*kind, path.clone())), place, "the host's paths can still be seen");
+        plan.parent(
+            Step::Namespace(namespaces::Action::Open(*kind, path.clone())),
+            place,
+            "the host's paths can still be seen",
+        );
     }
     if arrangement.joins(NamespaceKind::Pid) {
-        plan.parent(Step::Namespace(namespaces::Action::JoinPidForChildren), "linux.namespaces pid", "a process keeps its pid namespace for life: only a child can be in another");
+        plan.parent(
+            Step::Namespace(namespaces::Action::JoinPidForChildren),
+            "linux.namespaces pid",
+            "a process keeps its pid namespace for life: only a child can be in another",
+        );
     }
     if let Some(offsets) = &arrangement.time {
-        plan.parent(Step::Namespace(namespaces::Action::NewTimeForChildren(offsets.clone())), "linux.timeOffsets", "offsets can be written until the first process enters");
+        plan.parent(
+            Step::Namespace(namespaces::Action::NewTimeForChildren(offsets.clone())),
+            "linux.timeOffsets",
+            "offsets can be written until the first process enters",
+        );
     }
     if process.terminal {
         let socket = match &request.console {
             Console::Here => None,
             Console::Socket(path) => Some(path.clone()),
         };
-        plan.parent(Step::Console(socket), "process.terminal", "the child will send the terminal's master end through it");
+        plan.parent(
+            Step::Console(socket),
+            "process.terminal",
+            "the child will send the terminal's master end through it",
+        );
     }
     for action in mounts::early(&mounted) {
         let place = format!("{} {}", action.place, action.target.display());
@@ -159,46 +192,98 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
 
     // ── The clone ──
     let clone = Clone { flags: arrangement.clone, into, intermediate: arrangement.intermediate };
-    plan.parent(Step::Clone(clone), "linux.namespaces", "one call makes every namespace; a user namespace owns the others made with it");
+    plan.parent(
+        Step::Clone(clone),
+        "linux.namespaces",
+        "one call makes every namespace; a user namespace owns the others made with it",
+    );
     if arrangement.joins(NamespaceKind::Pid) {
-        plan.parent(Step::Namespace(namespaces::Action::Restore(NamespaceKind::Pid)), "linux.namespaces pid", "hooks belong to the host's");
+        plan.parent(
+            Step::Namespace(namespaces::Action::Restore(NamespaceKind::Pid)),
+            "linux.namespaces pid",
+            "hooks belong to the host's",
+        );
     }
     if arrangement.time.is_some() {
-        plan.parent(Step::Namespace(namespaces::Action::Restore(NamespaceKind::Time)), "linux.namespaces time", "hooks and timers belong to the host's");
+        plan.parent(
+            Step::Namespace(namespaces::Action::Restore(NamespaceKind::Time)),
+            "linux.namespaces time",
+            "hooks and timers belong to the host's",
+        );
     }
     if users {
-        plan.parent(Step::IdMap(idmap::Action::Write(idmap::Map::Users, linux.uid_mappings.clone())), "linux.uidMappings", "until then every id inside is nobody");
-        plan.parent(Step::IdMap(idmap::Action::Write(idmap::Map::Groups, linux.gid_mappings.clone())), "linux.gidMappings", "until then every id inside is nobody");
+        plan.parent(
+            Step::IdMap(idmap::Action::Write(idmap::Map::Users, linux.uid_mappings.clone())),
+            "linux.uidMappings",
+            "until then every id inside is nobody",
+        );
+        plan.parent(
+            Step::IdMap(idmap::Action::Write(idmap::Map::Groups, linux.gid_mappings.clone())),
+            "linux.gidMappings",
+            "until then every id inside is nobody",
+        );
     }
 
     // ── The child finds its place ──
     if !unified {
-        plan.child(Step::Attach(cgroup.tasks().len()), "linux.cgroupsPath", "a process that moves itself does not wait for a grace period");
+        plan.child(
+            Step::Attach(cgroup.tasks().len()),
+            "linux.cgroupsPath",
+            "a process that moves itself does not wait for a grace period",
+        );
     }
     if users {
         plan.gate(Gate::Mapped, Side::Parent, "only who is mapped can become root of the namespace");
-        plan.child(Step::IdMap(idmap::Action::BecomeRoot), "linux.uidMappings", "root of the user namespace has the rights over the others");
+        plan.child(
+            Step::IdMap(idmap::Action::BecomeRoot),
+            "linux.uidMappings",
+            "root of the user namespace has the rights over the others",
+        );
     }
     if !arrangement.intermediate {
         for (kind, _) in arrangement.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid) {
             let place = format!("linux.namespaces {}", namespaces::file(*kind));
-            plan.child(Step::Namespace(namespaces::Action::Join(*kind)), place, "the user namespace last: with it go the rights over the others");
+            plan.child(
+                Step::Namespace(namespaces::Action::Join(*kind)),
+                place,
+                "the user namespace last: with it go the rights over the others",
+            );
         }
         if arrangement.joins(NamespaceKind::User) {
-            plan.child(Step::IdMap(idmap::Action::BecomeRoot), "linux.namespaces user", "root of the user namespace has the rights over the others");
+            plan.child(
+                Step::IdMap(idmap::Action::BecomeRoot),
+                "linux.namespaces user",
+                "root of the user namespace has the rights over the others",
+            );
         }
         if arrangement.unshare != 0 {
-            plan.child(Step::Namespace(namespaces::Action::Unshare(arrangement.unshare)), "linux.namespaces", "made inside the joined user namespace, so that it owns them");
+            plan.child(
+                Step::Namespace(namespaces::Action::Unshare(arrangement.unshare)),
+                "linux.namespaces",
+                "made inside the joined user namespace, so that it owns them",
+            );
         }
     }
     if arrangement.cgroup_after_attach {
-        plan.child(Step::Namespace(namespaces::Action::Unshare(namespaces::flag(NamespaceKind::Cgroup))), "linux.namespaces cgroup", "the cgroup that it has now becomes the root that it sees");
+        plan.child(
+            Step::Namespace(namespaces::Action::Unshare(namespaces::flag(NamespaceKind::Cgroup))),
+            "linux.namespaces cgroup",
+            "the cgroup that it has now becomes the root that it sees",
+        );
     }
     plan.child(Step::Session, "", "a session of its own: no terminal of the caller's, no signals to its group");
     if new(NamespaceKind::Network) {
-        plan.child(Step::Namespace(namespaces::Action::LoopbackUp), "linux.namespaces net", "a new network namespace has only a lo that is down");
+        plan.child(
+            Step::Namespace(namespaces::Action::LoopbackUp),
+            "linux.namespaces net",
+            "a new network namespace has only a lo that is down",
+        );
     }
-    plan.child(Step::OpenProc, "", "what is written to /proc later goes to the host's procfs, which the container cannot replace");
+    plan.child(
+        Step::OpenProc,
+        "",
+        "what is written to /proc later goes to the host's procfs, which the container cannot replace",
+    );
 
     // ── The file system, while the host's can still be seen ──
     let way = if has(NamespaceKind::Mount) { request.way } else { Way::Chroot };
@@ -212,11 +297,19 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     }
     for action in nodes {
         let place = action.directory.display().to_string();
-        plan.child(Step::Device(action), place, "after its file system is mounted, and while the host's nodes can be seen");
+        plan.child(
+            Step::Device(action),
+            place,
+            "after its file system is mounted, and while the host's nodes can be seen",
+        );
     }
     if process.terminal {
         for action in terminal::decide_create(process) {
-            plan.child(Step::Terminal(action), "process.terminal", "from the container's own devpts; its master goes to who watches");
+            plan.child(
+                Step::Terminal(action),
+                "process.terminal",
+                "from the container's own devpts; its master goes to who watches",
+            );
         }
     }
     hooks_before_pivot(&mut plan, config);
@@ -257,11 +350,26 @@ fn hooks_before_pivot(plan: &mut Plan, config: &Config) {
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         plan.gate(Gate::Prepared, Side::Child, "namespaces and mounts are there, the old root still is");
         plan.parent(Step::Record(Record::Init), "", "hooks ask for the state");
-        plan.hooks(Side::Parent, hooks::Kind::Prestart, &hooks.prestart, "in the runtime's namespaces, before pivot_root");
-        plan.hooks(Side::Parent, hooks::Kind::CreateRuntime, &hooks.create_runtime, "in the runtime's namespaces, before pivot_root");
+        plan.hooks(
+            Side::Parent,
+            hooks::Kind::Prestart,
+            &hooks.prestart,
+            "in the runtime's namespaces, before pivot_root",
+        );
+        plan.hooks(
+            Side::Parent,
+            hooks::Kind::CreateRuntime,
+            &hooks.create_runtime,
+            "in the runtime's namespaces, before pivot_root",
+        );
         plan.gate(Gate::Hooked, Side::Parent, "what hooks arrange (a network) is there before anything depends on it");
     }
-    plan.hooks(Side::Child, hooks::Kind::CreateContainer, &hooks.create_container, "in the container's namespaces, with the host's files");
+    plan.hooks(
+        Side::Child,
+        hooks::Kind::CreateContainer,
+        &hooks.create_container,
+        "in the container's namespaces, with the host's files",
+    );
 }
 
 /// Which program's start it is.
@@ -294,9 +402,17 @@ fn become_program(
     }
     let lose_rights = |plan: &mut Plan| {
         for step in &rest {
-            plan.child(step.clone(), "process", "the rights end here; each call comes before the one that takes its own right away");
+            plan.child(
+                step.clone(),
+                "process",
+                "the rights end here; each call comes before the one that takes its own right away",
+            );
         }
-        plan.child(Step::Program(program.confirm.clone()), "process.cwd", "a directory that only the user may enter, and one that lies outside");
+        plan.child(
+            Step::Program(program.confirm.clone()),
+            "process.cwd",
+            "a directory that only the user may enter, and one that lies outside",
+        );
     };
     if !early {
         lose_rights(plan);
@@ -312,18 +428,31 @@ fn become_program(
     }
     if let Tail::Container { .. } = tail {
         // A foreground run records its process while the child is at work; create when the child has nothing left to do.
-        plan.parent(Step::Record(if wait { Record::Ready } else { Record::Init }), "", "only a recorded container may live on");
+        plan.parent(
+            Step::Record(if wait { Record::Ready } else { Record::Init }),
+            "",
+            "only a recorded container may live on",
+        );
     }
     plan.gate(Gate::Go, Side::Parent, "a child that never hears it ends: nobody would know of it");
     if wait {
         plan.child(Step::AwaitStart, "", "the container is created; start connects to its gate");
     }
     if let Tail::Container { .. } = tail {
-        plan.hooks(Side::Child, hooks::Kind::StartContainer, &config.hooks.start_container, "in the container, right before the program");
+        plan.hooks(
+            Side::Child,
+            hooks::Kind::StartContainer,
+            &config.hooks.start_container,
+            "in the container, right before the program",
+        );
     }
     if early {
         if let Some(filter) = &filter {
-            plan.child(Step::Seccomp(filter.clone()), "linux.seccomp", "without noNewPrivileges it takes CAP_SYS_ADMIN, so before the rights end");
+            plan.child(
+                Step::Seccomp(filter.clone()),
+                "linux.seccomp",
+                "without noNewPrivileges it takes CAP_SYS_ADMIN, so before the rights end",
+            );
         }
         lose_rights(plan);
     }
@@ -339,20 +468,29 @@ fn become_program(
 
 /// What comes before the rights end, and how they end.
 fn identity(process: &Process) -> (Vec<Step>, Vec<Step>) {
-    let (before, change): (Vec<_>, Vec<_>) =
-        user::decide(process).into_iter().partition(|action| matches!(action, user::Action::Home(_) | user::Action::Stdio(_)));
+    let (before, change): (Vec<_>, Vec<_>) = user::decide(process)
+        .into_iter()
+        .partition(|action| matches!(action, user::Action::Home(_) | user::Action::Stdio(_)));
     let rights = caps::decide(process);
     let rest = rights.before.into_iter().map(Step::Caps).chain(change.into_iter().map(Step::User));
-    let rest = rest.chain(rights.after.into_iter().map(Step::Caps)).chain(caps::no_new_privileges(process).map(Step::Caps));
+    let rest =
+        rest.chain(rights.after.into_iter().map(Step::Caps)).chain(caps::no_new_privileges(process).map(Step::Caps));
     (before.into_iter().map(Step::User).collect(), rest.collect())
 }
 
-fn decide_mounts(config: &Config, request: &Request, cgroup: Option<&Cgroup>) -> Result<Vec<mounts::Action>, Vec<Fault>> {
+fn decide_mounts(
+    config: &Config,
+    request: &Request,
+    cgroup: Option<&Cgroup>,
+) -> Result<Vec<mounts::Action>, Vec<Fault>> {
     let namespaces = &config.linux.namespaces;
     let has = |kind| namespaces.iter().any(|n| n.kind == kind);
     let Some(cgroup) = cgroup else { return Ok(Vec::new()) };
-    let own: Vec<mounts::OwnCgroup> =
-        cgroup.directories.iter().map(|d| mounts::OwnCgroup { mount: d.mount.clone(), directory: d.path.clone() }).collect();
+    let own: Vec<mounts::OwnCgroup> = cgroup
+        .directories
+        .iter()
+        .map(|d| mounts::OwnCgroup { mount: d.mount.clone(), directory: d.path.clone() })
+        .collect();
     let user = match namespaces.iter().find(|n| n.kind == NamespaceKind::User) {
         None => mounts::User::Host,
         Some(Namespace { path: Some(path), .. }) => mounts::User::Joined(path),

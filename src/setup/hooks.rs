@@ -15,6 +15,7 @@
 use crate::error::Error;
 use crate::input::config::{Hook, Hooks};
 use crate::sys::process::pidfd_open;
+use crate::sys::signal::unblock_in;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -202,6 +203,8 @@ impl<'a> Pipes<'a> {
         if let Some(env) = &hook.env {
             command.env_clear().envs(env.iter().filter_map(|entry| entry.split_once('=')));
         }
+        // Ours wait to be forwarded; a hook that never hears SIGTERM is not what its author tested.
+        unblock_in(&mut command);
         command.spawn().map_err(|e| ("execve", errno(&e)))
     }
 
@@ -312,6 +315,14 @@ mod tests {
         run(Kind::CreateRuntime, 0, &shell("exec <&-; sleep 0.1"), &state).unwrap();
         run(Kind::CreateRuntime, 0, &shell("sleep 5 & exit 0"), &state).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(4));
+    }
+
+    #[test]
+    fn no_signal_is_blocked_in_a_hook() {
+        let before = crate::sys::signal::block(crate::sys::signal::mask(libc::SIGTERM)).unwrap();
+        let said = said(&shell("kill -TERM $$; echo survived"), b"");
+        crate::sys::signal::set_blocked(before).unwrap();
+        assert_eq!(said, "error running createRuntime hook #3: killed by SIGTERM, stderr: ");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod cgroup;
 pub mod dev;
 pub mod hooks;
 pub mod idmap;
+pub mod label;
 pub mod limits;
 pub mod mask;
 pub mod mounts;
@@ -38,8 +39,10 @@ pub struct Held {
     pub trees: Vec<(String, OwnedFd)>,
     /// The slave side of the container's terminal.
     pub terminal: Option<OwnedFd>,
-    /// The master side, until it is sent to the parent.
+    /// The master side, until it is sent away.
     pub master: Option<OwnedFd>,
+    /// The socket that the master side is sent through.
+    pub console: Option<OwnedFd>,
     /// `HOME` from the container's passwd, where the configuration has none.
     pub home: Option<String>,
     /// The working directory was entered before the change of user.

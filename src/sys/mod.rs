@@ -4,7 +4,14 @@
 //! Linux 5.2 and later, pidfds, seccomp, bpf). A failed call is shown as strace would show it.
 #![allow(unsafe_code)]
 
+<<<<<<< HEAD
+#[cfg(feature = "image")]
+pub mod at;
 pub mod bpf;
+=======
+#[cfg(test)]
+pub mod alone;
+>>>>>>> process
 pub mod cred;
 pub mod exec;
 pub mod mount;
@@ -13,11 +20,12 @@ pub mod path;
 pub mod process;
 pub mod procfs;
 pub mod seal;
+<<<<<<< HEAD
 pub mod seccomp;
+=======
+pub mod signal;
+>>>>>>> process
 pub mod socket;
-#[cfg(feature = "image")]
-pub mod at;
-
 
 use nix::errno::Errno;
 use std::fmt;
@@ -71,7 +79,11 @@ impl<T> Called<T> for nix::Result<T> {
 
 impl<T> Called<T> for std::io::Result<T> {
     fn called(self, call: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|e| Failure { call: call(), errno: Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)), because: None })
+        self.map_err(|e| Failure {
+            call: call(),
+            errno: Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)),
+            because: None,
+        })
     }
 }
 
@@ -114,7 +126,14 @@ pub fn rename_new(from: &std::path::Path, to: &std::path::Path) -> nix::Result<(
         to.with_nix_path(|to| {
             // SAFETY: two paths that end with NUL and live until the call returns, and integers.
             check(unsafe {
-                libc::syscall(libc::SYS_renameat2, libc::AT_FDCWD, from.as_ptr(), libc::AT_FDCWD, to.as_ptr(), libc::RENAME_NOREPLACE)
+                libc::syscall(
+                    libc::SYS_renameat2,
+                    libc::AT_FDCWD,
+                    from.as_ptr(),
+                    libc::AT_FDCWD,
+                    to.as_ptr(),
+                    libc::RENAME_NOREPLACE,
+                )
             })
         })
     });

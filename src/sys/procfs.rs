@@ -8,7 +8,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Opens `path` below the procfs `proc`, close-on-exec.
 pub fn open(proc: impl AsFd, path: &str, flags: OFlag) -> Result<OwnedFd> {
@@ -38,6 +38,12 @@ fn covered(path: &str) -> Failure {
         Errno::EXDEV,
         format!("/proc/{path}: something is mounted over it"),
     )
+}
+
+/// Opens once more what an `O_PATH` descriptor stands for, now to use it: open(2) of the link in `self/fd`.
+pub fn reopen(proc: impl AsFd, fd: impl AsFd, flags: OFlag) -> nix::Result<OwnedFd> {
+    let link = format!("self/fd/{}", fd.as_fd().as_raw_fd());
+    openat(&proc, link.as_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 /// Writes `content` by one write(2), as files of procfs want it.

@@ -157,9 +157,12 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Change::Mkdir { directory, parents, .. } => {
-                write!(f, "mkdirat({directory:?}, 0755)")?;
-                let calls: Vec<String> = parents.iter().map(|parent| format!("mkdirat({parent:?}, 0755)")).collect();
-                if calls.is_empty() { Ok(()) } else { write!(f, " [{}]", calls.join("; ")) }
+                f.write_str(&call(directory))?;
+                if parents.is_empty() {
+                    return Ok(());
+                }
+                let calls: Vec<String> = parents.iter().chain([directory]).map(|path| call(path)).collect();
+                write!(f, " [{}]", calls.join("; "))
             }
             Change::Enable { mount, directory, controllers, .. } => {
                 let above: Vec<String> = above(mount, directory).iter().map(|d| format!("{d:?}")).collect();
@@ -343,7 +346,7 @@ fn enable(mount: &Path, directory: &Path, controllers: &[String], needed: &[(Str
 /// Fills an empty cpuset file from the directory above, which may be empty itself. Returns what is in it at the end.
 fn inherit(mount: &Path, directory: &Path, file: &str) -> Result<String> {
     let path = directory.join(file);
-    let there = open(&path, OFlag::O_RDWR)?;
+    let there = open(&path, if directory == mount { OFlag::O_RDONLY } else { OFlag::O_RDWR })?;
     let value = read_once(&there, &path)?;
     let Some(parent) = directory.parent().filter(|_| value.is_empty() && directory != mount) else { return Ok(value) };
     let value = inherit(mount, parent, file)?;

@@ -140,6 +140,10 @@ impl Policy {
                 list.clear();
                 continue;
             }
+            if rule.major.is_some_and(|n| n >= 1 << 12) || rule.minor.is_some_and(|n| n >= 1 << 20) {
+                // No device has such numbers: they do not fit the kernel's dev_t.
+                continue;
+            }
             list.extend(kinds.iter().map(|&kind| Rule { verdict, kind, major: rule.major, minor: rule.minor, access }));
         }
         if list.len() > MOST {
@@ -156,7 +160,8 @@ impl Policy {
             access,
         }));
         list.reverse();
-        Ok(Policy { default, rules: simplify(default, list) })
+        let rules = simplify(default, list);
+        if rules.len() > 2 * MOST { Err(vec![too_many(rules.len())]) } else { Ok(Policy { default, rules }) }
     }
 
     /// Everything is allowed: nothing needs to be enforced.
@@ -167,7 +172,10 @@ impl Policy {
     /// What to write on version 1: for each file its lines, in order. Fault: an exception within an exception.
     pub fn lines(&self) -> Result<Vec<(&'static str, Vec<String>)>, Fault> {
         if let Some(hole) = self.rules.iter().find(|rule| rule.verdict == self.default) {
-            let outer = self.rules.iter().find(|rule| rule.verdict != self.default && rule.meets(hole));
+            let outer = self
+                .rules
+                .iter()
+                .find(|rule| rule.verdict != self.default && rule.meets(hole) && rule.access & hole.access != 0);
             return Err(Fault::new(
                 PLACE,
                 format!(
@@ -188,16 +196,10 @@ impl Policy {
         Ok(files)
     }
 
-    /// The program for version 2. Fault: so many rules that no program can hold them.
-    pub fn program(&self) -> Result<Vec<Instruction>, Fault> {
-        // Numbers beyond the 12 and 20 bits of the kernel's dev_t match no device.
-        let real = |rule: &Rule| rule.major.is_none_or(|n| n < 1 << 12) && rule.minor.is_none_or(|n| n < 1 << 20);
-        let rules: Vec<Rule> = self.rules.iter().copied().filter(real).collect();
-        let plain = self.default == Verdict::Deny && rules.iter().all(|rule| rule.verdict == Verdict::Allow);
-        if rules.len() > 4 * MOST {
-            return Err(too_many(rules.len()));
-        }
-        Ok(if plain { allow_list(&rules) } else { ordered(self.default, &rules) })
+    /// The program for version 2.
+    pub fn program(&self) -> Vec<Instruction> {
+        let plain = self.default == Verdict::Deny && self.rules.iter().all(|rule| rule.verdict == Verdict::Allow);
+        if plain { allow_list(&self.rules) } else { ordered(self.default, &self.rules) }
     }
 }
 
@@ -233,11 +235,11 @@ fn simplify(default: Verdict, list: Vec<Rule>) -> Vec<Rule> {
 }
 
 /// Makes a list in which one exception alone answers each question, as the kernel's list on v1 and the program on v2 want it:
-/// where two meet, what they grant together is granted by one. Stops beyond [`MOST`].
+/// where two meet, what they grant together is granted by one. Ends early with more than twice [`MOST`].
 fn widen(mut rules: Vec<Rule>) -> Vec<Rule> {
-    loop {
-        let before = rules.len();
-        let mut grown = false;
+    let mut grown = true;
+    while grown {
+        grown = false;
         for i in 1..rules.len() {
             for j in 0..i {
                 let (a, b) = (rules[i], rules[j]);
@@ -251,13 +253,13 @@ fn widen(mut rules: Vec<Rule>) -> Vec<Rule> {
                 }
                 grown = true;
                 match rules.iter_mut().find(|r| r.covers(&common) && common.covers(r)) {
-                    Some(same) => same.access = access,
+                    Some(same) => same.access |= access,
                     None => rules.push(common),
                 }
+                if rules.len() > 2 * MOST {
+                    return rules;
+                }
             }
-        }
-        if !grown || before > MOST {
-            break;
         }
     }
     let all = rules.clone();
@@ -387,7 +389,7 @@ fn allow_list(rules: &[Rule]) -> Vec<Instruction> {
     // The rules by (kinds, access). A rule that stands there for both kinds is one rule.
     let mut groups: Vec<(u8, u8, Vec<Rule>)> = Vec::new();
     for rule in rules {
-        let twin = rules.iter().any(|r| *r == Rule { kind: (BLOCK | CHAR) ^ rule.kind, ..*rule });
+        let twin = rules.contains(&Rule { kind: (BLOCK | CHAR) ^ rule.kind, ..*rule });
         let kinds = if twin { BLOCK | CHAR } else { rule.kind };
         if twin && rule.kind == BLOCK {
             continue;
@@ -439,7 +441,9 @@ fn allow_list(rules: &[Rule]) -> Vec<Instruction> {
 /// none is left the answer is yes; a rule that denies looks whether one of its bits is still asked for.
 fn ordered(default: Verdict, rules: &[Rule]) -> Vec<Instruction> {
     let mut a = Assembler::default();
-    a.load(REQUEST, 0);
+    if !rules.is_empty() {
+        a.load(REQUEST, 0);
+    }
     a.load_numbers(rules);
     for rule in rules {
         let next = a.label();
@@ -466,3 +470,6 @@ fn ordered(default: Verdict, rules: &[Rule]) -> Vec<Instruction> {
     }
     a.finish(deny, deny)
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,7 @@ pub(super) enum Otherwise {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Entry {
     One(Setting),
-    /// Two files of which the kernel checks one against the other: see [`Change::Pair`].
+    /// Two files of which the kernel checks one against the other: see [`super::Change::Pair`].
     Two(Setting, Setting),
     /// Refuse when the file already says this much or more.
     Below {
@@ -173,3 +173,6 @@ pub(super) fn weight(value: Option<u16>, place: &str, table: &mut Table) -> Opti
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
