@@ -63,6 +63,33 @@ fn a_shared_host_hears_of_nothing() {
 }
 
 #[test]
+fn a_mount_of_the_host_inside_the_rootfs_hears_of_nothing_either() {
+    alone(
+        |bundle| fs::create_dir(bundle.join("rootfs/sub")).unwrap(),
+        |bundle| {
+            let sub = bundle.join("rootfs/sub");
+            nix::mount::mount(Some("sub"), &sub, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+            fs::create_dir(sub.join("in")).unwrap();
+            crate::sys::mount::change_at("/", Reach::Tree, &Change::propagate(MsFlags::MS_SHARED)).unwrap();
+            let before = mountinfo();
+            for propagation in [None, Some(Propagation::Shared), Some(Propagation::Unbindable)] {
+                std::thread::scope(|scope| {
+                    let child = || {
+                        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+                        let mut held = Held::default();
+                        super::open(&mut held, bundle, propagation);
+                        let list = [mount("/sub/in", "tmpfs", "tmpfs", &["mode=755"])];
+                        decide(&list, &facts(bundle)).unwrap()[0].apply(&mut held).unwrap();
+                    };
+                    scope.spawn(child).join().unwrap();
+                });
+                assert_eq!(mountinfo(), before, "{propagation:?}");
+            }
+        },
+    );
+}
+
+#[test]
 fn shared_binds_reach_the_host_when_that_is_asked() {
     alone(
         |bundle| fs::create_dir(bundle.join("volume")).unwrap(),
