@@ -6,6 +6,8 @@
 
 pub mod exec;
 pub mod explain;
+#[cfg(test)]
+mod golden;
 pub mod laws;
 pub mod step;
 
