@@ -39,24 +39,14 @@ pub enum Action {
     Rlimit(Rlimit),
 }
 
-/// What a process starts with if its umask is not given: 022 for a new container, as runc; `exec` keeps what it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DefaultUmask {
-    /// 022
-    Usual,
-    /// The caller's.
-    Caller,
-}
-
 /// What is set, in order. `personality` is `linux.personality`.
-pub fn decide(process: &Process, personality: Option<u32>, default: DefaultUmask) -> Vec<Action> {
-    let usual = (default == DefaultUmask::Usual).then_some(0o022);
+pub fn decide(process: &Process, personality: Option<u32>) -> Vec<Action> {
     let single = [
         process.scheduler.map(Action::Scheduler),
         process.io_priority.map(Action::IoPriority),
         process.oom_score_adj.map(Action::OomScoreAdj),
         personality.map(Action::Personality),
-        process.user.umask.or(usual).map(Action::Umask),
+        process.user.umask.map(Action::Umask),
     ];
     single.into_iter().flatten().chain(process.rlimits.iter().copied().map(Action::Rlimit)).collect()
 }
@@ -220,7 +210,7 @@ mod tests {
     use crate::input::config::User;
 
     #[test]
-    fn limits_come_last_and_the_usual_umask_is_022() {
+    fn limits_come_last() {
         let rlimit = Rlimit { resource: 7, name: "RLIMIT_NOFILE", soft: 1024, hard: u64::MAX };
         let process = Process {
             scheduler: Some(Scheduler { policy: 3, nice: -5, ..Scheduler::default() }),
@@ -229,18 +219,17 @@ mod tests {
             rlimits: vec![rlimit],
             ..Process::default()
         };
-        let shown: Vec<String> = decide(&process, Some(8), DefaultUmask::Usual).iter().map(Action::to_string).collect();
+        let shown: Vec<String> = decide(&process, Some(8)).iter().map(Action::to_string).collect();
         let wanted = [
             "sched_setattr({SCHED_BATCH, nice=-5})",
             "ioprio_set(IOPRIO_WHO_PROCESS, 0, IOPRIO_CLASS_BE|4)",
             "openat2(proc, \"self/oom_score_adj\"); write(\"-7\")",
             "personality(0x8)",
-            "umask(022)",
             "prlimit64(0, RLIMIT_NOFILE, {1024, RLIM_INFINITY})",
         ];
         assert_eq!(shown, wanted);
         let asked = Process { user: User { umask: Some(0o27), ..User::default() }, ..Process::default() };
-        assert_eq!(decide(&asked, None, DefaultUmask::Usual), [Action::Umask(0o27)]);
-        assert_eq!(decide(&Process::default(), None, DefaultUmask::Caller), []);
+        assert_eq!(decide(&asked, None), [Action::Umask(0o27)]);
+        assert_eq!(decide(&Process::default(), None), []);
     }
 }
