@@ -15,6 +15,15 @@
 #[macro_use]
 mod harness;
 
+mod cgroups;
+mod dev;
+mod exec;
+mod hooks;
 mod lifecycle;
+mod mounts;
 mod namespaces;
+mod process;
+mod seccomp;
+mod signals;
 mod state;
+mod terminal;

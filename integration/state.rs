@@ -403,4 +403,5 @@ fn the_hosts_pid_namespace_and_init_gone() {
     assert!(!crate::harness::processes_of(&b.id).is_empty());
     b.cli(["delete", "--force", &b.id]).ok();
     assert!(soon(|| crate::harness::processes_of(&b.id).is_empty()));
+    b.runc_leaves_its_cgroup();
 }

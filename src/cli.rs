@@ -200,7 +200,12 @@ fn exec(command: Command) -> Command {
         .arg(flag("tty", "Give it a terminal").short('t'))
         .arg(flag("interactive", "Accepted: standard input is always connected").short('i'))
         .arg(value("user", "User, and group").short('u').value_name("UID[:GID]"))
-        .arg(many("additional-gids", "Supplementary groups").short('g').value_name("GID").value_parser(value_parser!(u32)))
+        .arg(
+            many("additional-gids", "Supplementary groups")
+                .short('g')
+                .value_name("GID")
+                .value_parser(value_parser!(u32)),
+        )
         .arg(path("process", "Take the process from this JSON file").short('p').value_name("FILE"))
         .arg(flag("detach", "Return when the program runs").short('d'))
         .arg(path("pid-file", "File for its pid").value_name("FILE"))
@@ -301,11 +306,19 @@ pub fn parse(words: Vec<OsString>) -> Result<Invocation, Stop> {
     let matches = match program().try_get_matches_from(double_dashes(words.clone())) {
         Ok(matches) => matches,
         Err(error) => {
-            use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion, MissingSubcommand};
+            use clap::error::ErrorKind::{
+                DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion, MissingSubcommand,
+            };
             return Err(match error.kind() {
                 DisplayHelp | DisplayVersion => Stop::Text(error.to_string()),
-                MissingSubcommand | DisplayHelpOnMissingArgumentOrSubcommand if asks_version(&words) => Stop::Text(version()),
-                _ => Stop::Usage { global: Box::new(guess_global(&words)), text: plain(&error), verb: guess_verb(&words) },
+                MissingSubcommand | DisplayHelpOnMissingArgumentOrSubcommand if asks_version(&words) => {
+                    Stop::Text(version())
+                }
+                _ => Stop::Usage {
+                    global: Box::new(guess_global(&words)),
+                    text: plain(&error),
+                    verb: guess_verb(&words),
+                },
             });
         }
     };
@@ -315,7 +328,11 @@ pub fn parse(words: Vec<OsString>) -> Result<Invocation, Stop> {
     let global = Global {
         root: matches.get_one::<PathBuf>("root").cloned(),
         log: matches.get_one::<PathBuf>("log").cloned(),
-        log_format: if matches.get_one::<String>("log-format").is_some_and(|f| f == "json") { LogFormat::Json } else { LogFormat::Text },
+        log_format: if matches.get_one::<String>("log-format").is_some_and(|f| f == "json") {
+            LogFormat::Json
+        } else {
+            LogFormat::Text
+        },
         debug: matches.get_flag("debug"),
         systemd_cgroup: matches.get_flag("systemd-cgroup"),
         rootless: matches.get_one::<String>("rootless").cloned(),
@@ -346,7 +363,9 @@ fn id_first(words: &[OsString], verb: &str, args: ArgMatches) -> Result<ArgMatch
     let (_, again) = again.subcommand().expect("a verb is required");
     let count = again.get_many::<String>("words").unwrap_or_default().count();
     if count != 1 && !again.contains_id("name") {
-        return Err(format!("{count} words where the one id was expected; to give arguments too: corten {verb} --name ID ARG…"));
+        return Err(format!(
+            "{count} words where the one id was expected; to give arguments too: corten {verb} --name ID ARG…"
+        ));
     }
     Ok(again.clone())
 }
@@ -402,7 +421,12 @@ fn asks_version(words: &[OsString]) -> bool {
 /// clap's text without its `error: ` and without blank lines.
 fn plain(error: &clap::Error) -> String {
     let text = error.to_string();
-    text.trim_start_matches("error: ").lines().filter(|line| !line.trim().is_empty()).map(str::trim_end).collect::<Vec<_>>().join("\n")
+    text.trim_start_matches("error: ")
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(str::trim_end)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The runtime specification that this version follows.
@@ -410,12 +434,7 @@ pub const SPEC: &str = "1.3.0";
 
 /// What `--version` prints.
 pub fn version() -> String {
-    format!(
-        "corten version {}\ncommit: {}\nspec: {}\n",
-        env!("CARGO_PKG_VERSION"),
-        env!("CORTEN_COMMIT"),
-        SPEC
-    )
+    format!("corten version {}\ncommit: {}\nspec: {}\n", env!("CARGO_PKG_VERSION"), env!("CORTEN_COMMIT"), SPEC)
 }
 
 #[cfg(test)]
@@ -457,12 +476,16 @@ mod tests {
 
     #[test]
     fn one_dash_before_a_long_option_is_accepted_where_callers_write_it() {
-        assert!(parse(words("corten run -no-subreaper --bundle /b web")).expect("understood").args.get_flag("no-subreaper"));
+        assert!(
+            parse(words("corten run -no-subreaper --bundle /b web")).expect("understood").args.get_flag("no-subreaper")
+        );
     }
 
     #[test]
     fn an_unknown_flag_is_refused_and_the_log_is_still_known() {
-        let Err(Stop::Usage { global, text, verb }) = parse(words("corten --log /l --log-format=json run --gpus all web")) else {
+        let Err(Stop::Usage { global, text, verb }) =
+            parse(words("corten --log /l --log-format=json run --gpus all web"))
+        else {
             panic!("accepted")
         };
         assert_eq!((global.log, global.log_format, verb.as_deref()), (Some("/l".into()), LogFormat::Json, Some("run")));
@@ -472,6 +495,9 @@ mod tests {
     #[test]
     fn the_version_has_three_lines() {
         let Err(Stop::Text(text)) = parse(words("corten --version")) else { panic!("no text") };
-        assert!(text.starts_with("corten version 0.") && text.contains("\ncommit: ") && text.ends_with("spec: 1.3.0\n"), "{text}");
+        assert!(
+            text.starts_with("corten version 0.") && text.contains("\ncommit: ") && text.ends_with("spec: 1.3.0\n"),
+            "{text}"
+        );
     }
 }

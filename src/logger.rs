@@ -25,7 +25,12 @@ pub fn open(global: &Global) -> Result<()> {
         None => None,
         Some(path) => {
             // Non-blocking: a pipe without a reader must not hang us.
-            let opened = File::options().append(true).create(true).custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK).mode(0o644).open(path);
+            let opened = File::options()
+                .append(true)
+                .create(true)
+                .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK)
+                .mode(0o644)
+                .open(path);
             Some(opened.map_err(|e| Error::new(format!("--log {}: {}", path.display(), crate::error::io_words(&e))))?)
         }
     };

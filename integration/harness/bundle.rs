@@ -108,6 +108,14 @@ impl Bundle {
         })
     }
 
+    /// The host's /usr, read-only: perl makes any system call.
+    pub fn with_usr(self) -> Bundle {
+        for dir in ["lib", "lib64"] {
+            symlink(format!("usr/{dir}"), self.in_rootfs(dir)).expect("symlink");
+        }
+        self.edit(|spec| base::add_mount(spec, base::bind("/usr", "/usr", &["rbind", "ro"])))
+    }
+
     /// A new user namespace: root inside is 100000 outside, and owns the root directory.
     pub fn user_namespace(self) -> Bundle {
         self.own_rootfs(100_000).edit(|spec| {
@@ -122,6 +130,14 @@ impl Bundle {
     pub fn own_rootfs(self, uid: u32) -> Bundle {
         self.shell(&format!("chown -hR {uid}:{uid} bundle/rootfs")).ok();
         self
+    }
+
+    /// Removes the cgroup of a deleted container where the runtime is runc, which does not wait for the processes that it
+    /// kills without a pid namespace, and so leaves it.
+    pub fn runc_leaves_its_cgroup(&self) {
+        if !runtime().is_corten() {
+            super::host::cgroups_named(&self.id).iter().for_each(|dir| _ = std::fs::remove_dir(dir));
+        }
     }
 
     /// The bundle's directory.

@@ -9,7 +9,7 @@ use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A pseudo-terminal: the test holds the master.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Pty {
 pub struct ConsoleSocket {
     listener: UnixListener,
     /// What to give to `--console-socket`.
-    pub path: PathBuf,
+    pub path: String,
 }
 
 impl ConsoleSocket {
@@ -80,7 +80,7 @@ impl ConsoleSocket {
     pub fn new(path: &Path) -> ConsoleSocket {
         let listener = UnixListener::bind(path).expect("bind");
         listener.set_nonblocking(true).expect("nonblocking");
-        ConsoleSocket { listener, path: path.to_owned() }
+        ConsoleSocket { listener, path: path.to_str().expect("UTF-8").to_owned() }
     }
 
     /// Receives the terminal: the message that came with it, and the master.

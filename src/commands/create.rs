@@ -1,13 +1,15 @@
 //! `create`: everything up to the program, which waits to be started.
 
-use super::{faults, id, require_root, store};
+use super::{id, require_root, store};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::bundle::Bundle;
+use crate::input::bundle::faults_error;
 use crate::input::host::Host;
 use crate::plan::{self, Console, Plan, Request, Start};
 use crate::run::{self, Context};
-use crate::setup::{label, program, rootfs};
+use crate::setup::program;
+use crate::setup::rootfs::Way;
 use crate::state::status::boot;
 use crate::state::{FORMAT, Process, State};
 use clap::ArgMatches;
@@ -62,13 +64,19 @@ pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Re
         id: id.to_owned(),
         bundle: bundle.dir.clone(),
         start,
-        console: args.get_one::<PathBuf>("console-socket").map_or(Console::Here, |path| Console::Socket(absolute(path))),
+        console: args
+            .get_one::<PathBuf>("console-socket")
+            .map_or(Console::Here, |path| Console::Socket(absolute(path))),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
-        preserve_fds: args.get_one::<u32>("preserve-fds").copied().unwrap_or(0),
-        root_change: if args.get_flag("no-pivot") { rootfs::Change::Move } else { rootfs::Change::Pivot },
-        keyring: if args.get_flag("no-new-keyring") { label::Keyring::Keep } else { label::Keyring::New },
-        handed: program::Handed::from_environment(),
+        way: if args.get_flag("no-pivot") { Way::Move } else { Way::Pivot },
+        inherited: inherited(args),
     }
+}
+
+/// Descriptors and variables that go on to the program.
+pub fn inherited(args: &ArgMatches) -> program::Inherited {
+    let preserve = args.get_one::<u32>("preserve-fds").copied().unwrap_or(0);
+    program::inherited(|key| std::env::var(key).ok(), std::process::id(), preserve)
 }
 
 /// A path as the caller means it.
@@ -86,7 +94,8 @@ pub fn make(invocation: &Invocation, bundle: Bundle, request: &Request) -> Resul
     for warning in &bundle.warnings {
         log::warn!("{warning}");
     }
-    let (plan, cgroup) = plan::container(&bundle.config, &host, request).map_err(|found| faults("config.json", &found))?;
+    let (plan, cgroup) =
+        plan::container(&bundle.config, &host, request).map_err(|found| faults_error(&found, "config.json"))?;
     let boot = boot();
     let state = State {
         format: FORMAT,

@@ -6,8 +6,9 @@
 use super::{for_each, id, ids, store};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
-use crate::input::config::Hook;
-use crate::setup::hooks;
+use crate::input::config::{Hook, Resources};
+use crate::input::host::Host;
+use crate::setup::{cgroup, hooks};
 use crate::state::status::{self, Status};
 use crate::state::store::{Entry, Store};
 use crate::state::{State, document};
@@ -55,11 +56,7 @@ pub fn rm(invocation: &Invocation) -> Result<u8> {
 pub fn remove(store: &Store, entry: &Entry, force: Force) -> Result<()> {
     let state = match entry.load() {
         Ok(state) => state,
-        // Even a record that cannot be read is removed by force; what it spoke of may be anything, so nothing else is touched.
-        Err(error) if force == Force::Yes => {
-            log::warn!("{}; only the record is removed", error.cause);
-            return finish(store, entry, None);
-        }
+        Err(error) if force == Force::Yes => return remove_damaged(store, entry, &error),
         Err(error) => return Err(error),
     };
     let found = status::of(entry, &state);
@@ -74,6 +71,25 @@ pub fn remove(store: &Store, entry: &Entry, force: Force) -> Result<()> {
         wait_gone(&state, &pidfd)?;
     }
     finish(store, entry, Some(&state))
+}
+
+/// A record that cannot be read is removed by force. The kept configuration says where the cgroup is, and with it who is in it; without
+/// that nothing else is touched: it might be anybody's.
+fn remove_damaged(store: &Store, entry: &Entry, error: &Error) -> Result<()> {
+    let id = entry.path().file_name().unwrap_or_default().to_string_lossy();
+    let cgroup = super::kept_config(entry).ok().and_then(|config| {
+        let path = config.linux.cgroups_path.as_deref();
+        cgroup::decide(path, &id, &Resources::default(), &Host::read().cgroups).ok()
+    });
+    match cgroup {
+        Some((cgroup, _)) => {
+            log::warn!("{}; its processes and its cgroup are found by the kept configuration", error.cause);
+            cgroup.kill_all(libc::SIGKILL)?;
+            cgroup.remove()?;
+        }
+        None => log::warn!("{}; only the record is removed", error.cause),
+    }
+    finish(store, entry, None)
 }
 
 /// Init has ended: the rest of its processes, its cgroup, its record, its poststop hooks.
@@ -110,7 +126,8 @@ pub fn wait_gone(state: &State, pidfd: &OwnedFd) -> Result<()> {
     let pid = state.init.as_ref().map_or(0, |init| init.pid);
     let doing = status::stat(pid).map_or('?', |stat| stat.state);
     let channel = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
-    Err(Error::new(format!("process {pid} does not end after SIGKILL: state {doing}, waiting in {channel}")).hint("try again when what it waits for is over"))
+    Err(Error::new(format!("process {pid} does not end after SIGKILL: state {doing}, waiting in {channel}"))
+        .hint("try again when what it waits for is over"))
 }
 
 /// Did the process end within this time?

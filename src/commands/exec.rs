@@ -1,14 +1,15 @@
 //! `exec`: another process in a running container.
 
-use super::create::{Foreground, absolute, check_terminal};
-use super::{container, faults, kept_config, require};
+use super::create::{Foreground, absolute, check_terminal, inherited};
+use super::{container, kept_config, require};
 use crate::cli::Invocation;
 use crate::error::{Error, Result, io_words};
 use crate::input::bundle;
+use crate::input::bundle::faults_error;
 use crate::input::config::{Capabilities, Config, Process, User};
 use crate::plan::{self, Console, exec::Request};
 use crate::run::{self, Context, parent, wait};
-use crate::setup::{caps, program};
+use crate::setup::caps;
 use crate::state::status::Status;
 use clap::ArgMatches;
 use std::io::Read;
@@ -28,12 +29,18 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
     let found = require(&entry, &state, &allowed, "cannot exec in a container that is not running");
     let found = found.map_err(|error| {
         let paused = error.cause.ends_with("paused");
-        let error = if paused { Error::new("cannot exec in a paused container (use --ignore-paused to override)") } else { error };
+        let error = if paused {
+            Error::new("cannot exec in a paused container (use --ignore-paused to override)")
+        } else {
+            error
+        };
         error
     });
     found?;
     let init = state.init.clone().ok_or_else(|| Error::new("container not running"))?;
-    let Some(pidfd) = init.open() else { return Err(Error::new("container not running: its first process has just ended")) };
+    let Some(pidfd) = init.open() else {
+        return Err(Error::new("container not running: its first process has just ended"));
+    };
     let config = kept_config(&entry)?;
     let process = process(args, &config)?;
     let detach = args.get_flag("detach");
@@ -43,10 +50,10 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
         init: init.pid,
         console: console.map_or(Console::Here, |path| Console::Socket(absolute(path))),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
-        preserve_fds: args.get_one::<u32>("preserve-fds").copied().unwrap_or(0),
-        handed: program::Handed::from_environment(),
+        inherited: inherited(args),
     };
-    let plan = plan::exec::process(&process, &config, &state.cgroup, &request).map_err(|found| faults("process", &found))?;
+    let plan = plan::exec::process(&process, &config, &state.cgroup, &request)
+        .map_err(|found| faults_error(&found, "process"))?;
     let bundle = state.bundle.clone();
     let mut context = Context::new(state, bundle);
     context.namespaces.init = Some(pidfd);
@@ -72,7 +79,8 @@ fn process(args: &ArgMatches, config: &Config) -> Result<Process> {
             return Err(Error::new("--process gives the whole process: no command beside it"));
         }
         let bytes = read_document(path)?;
-        let (process, warnings) = bundle::parse_process(&bytes).map_err(|found| faults(&path.display().to_string(), &found))?;
+        let (process, warnings) =
+            bundle::parse_process(&bytes).map_err(|found| faults_error(&found, &path.display().to_string()))?;
         warnings.iter().for_each(|warning| log::warn!("{warning}"));
         return Ok(process);
     }
@@ -120,7 +128,10 @@ fn process(args: &ArgMatches, config: &Config) -> Result<Process> {
 fn numeric_user(text: &str) -> Result<User> {
     let number = |part: &str| {
         let plain = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        part.parse::<u32>().ok().filter(|n| plain && *n != u32::MAX).ok_or_else(|| Error::new(format!("--user {text}: not UID[:GID]")))
+        part.parse::<u32>()
+            .ok()
+            .filter(|n| plain && *n != u32::MAX)
+            .ok_or_else(|| Error::new(format!("--user {text}: not UID[:GID]")))
     };
     let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
     Ok(User { uid: number(uid)?, gid: gid.map_or(Ok(0), number)?, umask: None, additional_gids: Vec::new() })

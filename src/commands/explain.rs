@@ -1,9 +1,10 @@
 //! `explain`: prints the plan, without privileges and without touching anything.
 
 use super::create::request;
-use super::{faults, run};
+use super::run;
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
+use crate::input::bundle::faults_error;
 use crate::input::host::Host;
 use crate::input::id::Id;
 use crate::plan::{self, Start, explain};
@@ -23,7 +24,8 @@ pub fn explain(invocation: &Invocation) -> Result<u8> {
     let bundle = run::bundle(args, words)?;
     let host = Host::read();
     let request = request(args, id.as_str(), &bundle, Start::AtOnce);
-    let (plan, _) = plan::container(&bundle.config, &host, &request).map_err(|found| faults("config.json", &found))?;
+    let (plan, _) =
+        plan::container(&bundle.config, &host, &request).map_err(|found| faults_error(&found, "config.json"))?;
     print!("{}", explain::text(&plan, id.as_str(), &host));
     Ok(0)
 }

@@ -14,7 +14,8 @@ pub fn inspect(invocation: &Invocation) -> Result<u8> {
         let entry = store.get(id.as_str()).map_err(|e| e.at(id.as_str()))?;
         let state = entry.load()?;
         let mut document = describe(&entry, &state);
-        let config: Value = entry.read("config.json").ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let config: Value =
+            entry.read("config.json").ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         document["config"] = config;
         document["cgroup"] = json!(state.cgroup);
         document["mounts"] = mounts(document["pid"].as_i64().unwrap_or(0));
@@ -26,7 +27,11 @@ pub fn inspect(invocation: &Invocation) -> Result<u8> {
 
 /// The mounts as the first process sees them; none once it has ended.
 fn mounts(pid: i64) -> Value {
-    let text = if pid > 0 { std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default() } else { String::new() };
+    let text = if pid > 0 {
+        std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default()
+    } else {
+        String::new()
+    };
     text.lines().filter_map(mount).collect()
 }
 
@@ -52,7 +57,10 @@ mod tests {
     #[test]
     fn a_line_of_mountinfo_with_and_without_propagation() {
         let found = mount("36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw").expect("whole");
-        assert_eq!((&found["destination"], &found["propagation"], &found["type"]), (&"/mnt2".into(), &"master:1".into(), &"ext3".into()));
+        assert_eq!(
+            (&found["destination"], &found["propagation"], &found["type"]),
+            (&"/mnt2".into(), &"master:1".into(), &"ext3".into())
+        );
         assert_eq!(mount("36 35 98:0 / / ro - tmpfs none rw").expect("whole")["propagation"], "");
         assert!(mount("36 35").is_none());
     }

@@ -15,12 +15,16 @@ pub fn kill(invocation: &Invocation) -> Result<u8> {
     let signal = parse_signal(invocation.args.get_one::<String>("signal").map(String::as_str).unwrap_or("SIGTERM"))?;
     let found = status::of(&entry, &state);
     // In a pid namespace of its own the death of init is everybody's; elsewhere the others stay behind.
-    let all = invocation.args.get_flag("all") || signal == libc::SIGKILL && {
-        let namespaces = kept_config(&entry)?.linux.namespaces;
-        !namespaces.iter().any(|n| n.kind == NamespaceKind::Pid && n.path.is_none())
-    };
+    let all = invocation.args.get_flag("all")
+        || signal == libc::SIGKILL && {
+            let namespaces = kept_config(&entry)?.linux.namespaces;
+            !namespaces.iter().any(|n| n.kind == NamespaceKind::Pid && n.path.is_none())
+        };
     if all {
-        if found == Status::Stopped && !invocation.args.get_flag("all") && state.cgroup.pids().is_ok_and(|pids| pids.is_empty()) {
+        if found == Status::Stopped
+            && !invocation.args.get_flag("all")
+            && state.cgroup.pids().is_ok_and(|pids| pids.is_empty())
+        {
             return Err(not_running());
         }
         state.cgroup.kill_all(signal)?;
@@ -30,7 +34,13 @@ pub fn kill(invocation: &Invocation) -> Result<u8> {
         return Err(not_running());
     }
     let Some(pidfd) = state.init.as_ref().and_then(|init| init.open()) else { return Err(not_running()) };
-    pidfd_send_signal(&pidfd, signal).map_err(|errno| if errno == nix::errno::Errno::ESRCH { not_running() } else { Error::new(format!("pidfd_send_signal({signal}): {}", crate::sys::plain(errno))) })?;
+    pidfd_send_signal(&pidfd, signal).map_err(|errno| {
+        if errno == nix::errno::Errno::ESRCH {
+            not_running()
+        } else {
+            Error::new(format!("pidfd_send_signal({signal}): {}", crate::sys::plain(errno)))
+        }
+    })?;
     if found == Status::Paused && signal == libc::SIGKILL {
         state.cgroup.thaw()?;
     }
@@ -49,7 +59,9 @@ pub fn parse_signal(word: &str) -> Result<i32> {
     }
     let upper = word.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |rest: &str| if rest.is_empty() { Some(0) } else { rest[1..].parse::<i32>().ok().filter(|n| (0..=30).contains(n)) };
+    let offset = |rest: &str| {
+        if rest.is_empty() { Some(0) } else { rest[1..].parse::<i32>().ok().filter(|n| (0..=30).contains(n)) }
+    };
     if let Some(rest) = name.strip_prefix("RTMIN").filter(|rest| rest.is_empty() || rest.starts_with('+')) {
         return offset(rest).map(|n| RTMIN + n).ok_or_else(unknown);
     }
@@ -65,7 +77,16 @@ mod tests {
 
     #[test]
     fn signals_have_names_and_numbers() {
-        for (word, number) in [("KILL", 9), ("SIGKILL", 9), ("9", 9), ("sigterm", 15), ("0", 0), ("SIGRTMIN+3", 37), ("RTMAX", 64), ("RTMAX-1", 63)] {
+        for (word, number) in [
+            ("KILL", 9),
+            ("SIGKILL", 9),
+            ("9", 9),
+            ("sigterm", 15),
+            ("0", 0),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX", 64),
+            ("RTMAX-1", 63),
+        ] {
             assert_eq!(parse_signal(word), Ok(number), "{word}");
         }
         for word in ["", "65", "-1", "NOPE", "RTMIN+31", "RTMIN-1", "SIGSIGKILL"] {

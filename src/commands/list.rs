@@ -48,7 +48,9 @@ pub fn table(documents: &[Value], columns: &[&str]) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let width = |column: &str| documents.iter().map(|d| cell(d, column).chars().count()).chain([column.len()]).max().unwrap_or(0).max(10) + 2;
+    let width = |column: &str| {
+        documents.iter().map(|d| cell(d, column).chars().count()).chain([column.len()]).max().unwrap_or(0).max(10) + 2
+    };
     let widths: Vec<usize> = columns.iter().map(|column| width(column)).collect();
     let mut text = String::new();
     for (column, width) in columns.iter().zip(&widths) {
@@ -72,6 +74,9 @@ mod tests {
     fn columns_line_up_and_the_header_stands_alone_without_rows() {
         assert_eq!(table(&[], &["id", "pid"]), "ID          PID\n");
         let rows = [json!({"id": "a-rather-long-id", "pid": 7}), json!({"id": "b", "pid": 12345})];
-        assert_eq!(table(&rows, &["id", "pid"]), "ID                PID\na-rather-long-id  7\nb                 12345\n");
+        assert_eq!(
+            table(&rows, &["id", "pid"]),
+            "ID                PID\na-rather-long-id  7\nb                 12345\n"
+        );
     }
 }

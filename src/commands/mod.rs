@@ -19,7 +19,7 @@ mod unpack;
 
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
-use crate::input::Fault;
+use crate::input::bundle::faults_error;
 use crate::input::id::Id;
 use crate::state::store::{Entry, Store};
 use crate::state::{State, status};
@@ -58,7 +58,9 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
 /// What an error line begins with: the verb, and the id where there is one.
 pub fn subject(invocation: &Invocation) -> String {
     let args = &invocation.args;
-    let one = |name: &str| args.try_get_many::<String>(name).ok().flatten().filter(|all| all.len() == 1).and_then(|mut all| all.next());
+    let one = |name: &str| {
+        args.try_get_many::<String>(name).ok().flatten().filter(|all| all.len() == 1).and_then(|mut all| all.next())
+    };
     let named = args.try_get_one::<String>("name").ok().flatten();
     match named.or_else(|| one("id")).or_else(|| one("words")) {
         Some(id) => format!("{} {id}", invocation.verb),
@@ -100,14 +102,6 @@ fn container(invocation: &Invocation) -> Result<(Store, Entry, State)> {
     Ok((store, entry, state))
 }
 
-/// Turns several faults into one error.
-fn faults(source: &str, faults: &[Fault]) -> Error {
-    match faults {
-        [one] => Error::new(format!("{source}: {one}")),
-        many => many.iter().fold(Error::new(format!("{} faults in {source}", many.len())), |error, fault| error.detail(fault.to_string())),
-    }
-}
-
 /// Making containers needs root here.
 fn require_root() -> Result<()> {
     if nix::unistd::geteuid().is_root() {
@@ -143,7 +137,9 @@ fn for_each(ids: &[Id], mut act: impl FnMut(&Id) -> Result<()>) -> Result<u8> {
 /// The configuration in force, as it was kept beside the facts.
 fn kept_config(entry: &Entry) -> Result<crate::input::config::Config> {
     let bytes = entry.read("config.json")?;
-    crate::input::bundle::parse(&bytes).map(|(config, _)| config).map_err(|found| faults("the kept config.json", &found))
+    crate::input::bundle::parse(&bytes)
+        .map(|(config, _)| config)
+        .map_err(|found| faults_error(&found, "the kept config.json"))
 }
 
 /// The status, with the words that callers look for if it is not one of those.

@@ -32,7 +32,10 @@ pub fn ps(invocation: &Invocation) -> Result<u8> {
     if words.is_empty() {
         words.push("-ef".into());
     }
-    let done = Command::new("ps").args(&words).output().map_err(|e| Error::new(format!("ps: {}", crate::error::io_words(&e))))?;
+    let done = Command::new("ps")
+        .args(&words)
+        .output()
+        .map_err(|e| Error::new(format!("ps: {}", crate::error::io_words(&e))))?;
     if !done.status.success() {
         return Err(Error::new(format!("ps {}: {}", words.join(" "), String::from_utf8_lossy(&done.stderr).trim())));
     }
@@ -44,8 +47,13 @@ pub fn ps(invocation: &Invocation) -> Result<u8> {
 fn filter(output: &str, pids: &[i32]) -> Result<String> {
     let mut lines = output.lines();
     let header = lines.next().unwrap_or_default();
-    let column = header.split_whitespace().position(|word| word == "PID").ok_or_else(|| Error::new("ps: no PID column in its output: give options that show one"))?;
-    let ours = |line: &&str| line.split_whitespace().nth(column).and_then(|word| word.parse().ok()).is_some_and(|pid| pids.contains(&pid));
+    let column = header
+        .split_whitespace()
+        .position(|word| word == "PID")
+        .ok_or_else(|| Error::new("ps: no PID column in its output: give options that show one"))?;
+    let ours = |line: &&str| {
+        line.split_whitespace().nth(column).and_then(|word| word.parse().ok()).is_some_and(|pid| pids.contains(&pid))
+    };
     Ok(std::iter::once(header).chain(lines.filter(ours)).map(|line| format!("{line}\n")).collect())
 }
 

@@ -5,14 +5,22 @@ use super::{delete, require_root};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::bundle::Bundle;
+use crate::input::config::User;
 use crate::input::id::Id;
-use crate::input::overrides::Overrides;
+use crate::input::overrides::{self, Caller, Overrides};
+use crate::input::user::{self, UserRequest};
 use crate::plan::Start;
 use crate::run::{parent, wait};
 use crate::setup::hooks;
 use crate::state;
 use crate::state::status::Status;
+use crate::sys::path;
 use clap::ArgMatches;
+use nix::fcntl::OFlag;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::Path;
 
 /// The verb.
 pub fn run(invocation: &Invocation) -> Result<u8> {
@@ -38,7 +46,11 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
     }
     if !poststart.is_empty() {
         let pid = context.first.as_ref().map(|(pid, _)| *pid);
-        hooks::run_all_warning(hooks::Kind::Poststart, &poststart, &state::document(&context.state, Status::Running, pid));
+        hooks::run_all_warning(
+            hooks::Kind::Poststart,
+            &poststart,
+            &state::document(&context.state, Status::Running, pid),
+        );
     }
     let (Some(signals), Some((pid, pidfd))) = (signals, context.first.take()) else { return Ok(0) };
     let terminal = match context.console_end.take() {
@@ -75,7 +87,8 @@ pub fn bundle(args: &ArgMatches, words: Vec<String>) -> Result<Bundle> {
     let many = |name: &str| args.get_many::<String>(name).unwrap_or_default().cloned().collect::<Vec<_>>();
     let one = |name: &str| args.get_one::<String>(name).cloned();
     let overrides = Overrides {
-        tty: args.get_flag("tty"),
+        caller: Caller::here()?,
+        terminal: args.get_flag("tty"),
         mounts: many("mount"),
         entrypoint: one("entrypoint"),
         args: words,
@@ -85,6 +98,37 @@ pub fn bundle(args: &ArgMatches, words: Vec<String>) -> Result<Bundle> {
         hostname: one("hostname"),
         network: one("network"),
     };
-    overrides.apply(&mut bundle)?;
+    let before = bundle.config.clone();
+    overrides.apply(&mut bundle.config)?;
+    if let Some(request) = overrides.user_request()? {
+        let found = look_up(&request, &bundle)?;
+        if let Some(process) = &mut bundle.config.process {
+            process.user = User { umask: process.user.umask, ..found };
+        }
+    }
+    if bundle.config != before {
+        bundle.raw = overrides::written(&bundle.raw, &bundle.config)?;
+    }
     Ok(bundle)
+}
+
+/// The largest passwd or group file that is read, in bytes.
+const LARGEST_DATABASE: u64 = 4 << 20;
+
+/// Asks the container's own files, opened below its root: the host's users are others.
+fn look_up(request: &UserRequest, bundle: &Bundle) -> Result<User> {
+    let root = path::open_directory(&crate::plan::rootfs_path(&bundle.dir, &bundle.config))?;
+    let read = |name: &str| -> Result<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let Some(file) = path::find_below(root.as_fd(), Path::new(name), flags, path::Links::Follow)? else {
+            return Ok(Vec::new());
+        };
+        let mut bytes = Vec::new();
+        File::from(file)
+            .take(LARGEST_DATABASE)
+            .read_to_end(&mut bytes)
+            .map_err(|e| Error::new(format!("{name} of the container: {e}")))?;
+        Ok(bytes)
+    };
+    user::resolve(request, &read("/etc/passwd")?, &read("/etc/group")?)
 }

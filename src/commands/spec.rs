@@ -11,7 +11,9 @@ use std::io::Write;
 pub fn spec(args: &ArgMatches) -> Result<u8> {
     let path = bundle_dir(args).join("config.json");
     let mut file = File::create_new(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::AlreadyExists => Error::new(format!("{} exists already", path.display())).hint("remove it first, or edit it"),
+        std::io::ErrorKind::AlreadyExists => {
+            Error::new(format!("{} exists already", path.display())).hint("remove it first, or edit it")
+        }
         _ => Error::new(format!("{}: {}", path.display(), io_words(&e))),
     })?;
     let text = template::to_json(&template::spec());

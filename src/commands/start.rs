@@ -20,7 +20,9 @@ pub fn start(invocation: &Invocation) -> Result<u8> {
     let pidfd = init.and_then(status_open);
     match status::of(&entry, &state) {
         Status::Created => {}
-        Status::Paused if status::is_held(&entry) => return Err(Error::new("cannot start a paused container").hint("`corten resume` it first")),
+        Status::Paused if status::is_held(&entry) => {
+            return Err(Error::new("cannot start a paused container").hint("`corten resume` it first"));
+        }
         Status::Stopped => return Err(stopped(init.map(|i| i.pid), pidfd.as_ref())),
         other => return Err(Error::new(format!("cannot start an already {other} container"))),
     }
@@ -65,11 +67,13 @@ fn refused(entry: &crate::state::store::Entry, state: &crate::state::State, pidf
 /// How init ended, as far as the kernel still tells.
 fn stopped(pid: Option<i32>, pidfd: Option<&OwnedFd>) -> Error {
     let zombie = pid.and_then(status::stat).filter(|stat| stat.state == 'Z').map(|stat| stat.exit_status);
-    let end = zombie.or_else(|| pidfd.and_then(crate::sys::process::exit_status)).map(|status| {
-        if status & 0x7f == 0 { End::Exited((status >> 8) as u8) } else { End::Killed(status & 0x7f) }
-    });
+    let end = zombie
+        .or_else(|| pidfd.and_then(crate::sys::process::exit_status))
+        .map(|status| if status & 0x7f == 0 { End::Exited((status >> 8) as u8) } else { End::Killed(status & 0x7f) });
     Error::new(match end {
-        Some(End::Killed(signal)) => format!("cannot start a stopped container: its first process was killed by {}", signal_name(signal)),
+        Some(End::Killed(signal)) => {
+            format!("cannot start a stopped container: its first process was killed by {}", signal_name(signal))
+        }
         Some(end) => format!("cannot start a stopped container: its first process {end}"),
         None => "cannot start a stopped container: its first process is gone".to_owned(),
     })

@@ -290,12 +290,14 @@ impl<R: Read> Archive<R> {
         Ok(bytes)
     }
 
-    /// To the next header.
+    /// To the next header. An archive may end within the padding of its last entry: umoci leaves it out, and Go reads that.
     fn skip(&mut self) -> Result<()> {
-        let rest = self.left.checked_add(self.padding).ok_or_else(cut_short)?;
-        let skipped = io::copy(&mut (&mut self.source).take(rest), &mut io::sink()).map_err(told)?;
-        (self.left, self.padding) = (0, 0);
-        if skipped == rest { Ok(()) } else { Err(cut_short()) }
+        let (left, padding) = (std::mem::take(&mut self.left), std::mem::take(&mut self.padding));
+        let mut pass = |bytes| io::copy(&mut (&mut self.source).take(bytes), &mut io::sink()).map_err(told);
+        if pass(left)? != left {
+            return Err(cut_short());
+        }
+        pass(padding).map(drop)
     }
 }
 

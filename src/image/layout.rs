@@ -321,20 +321,28 @@ fn tagged<'a>(manifests: &'a [Descriptor], tag: Option<&str>, platform: Platform
         (_, None) if tags.len() > 1 => {
             Err(error!("the layout holds {} images: which one?", found.len()).detail(listed))
         }
-        _ => match &found.iter().copied().filter(|d| matches(d, platform)).collect::<Vec<_>>()[..] {
+        _ => match &fitting(found.iter().copied(), platform)[..] {
             [only] => Ok(only),
-            fit => Err(error!("{} of {} images fit {}/{}", fit.len(), found.len(), platform.os, platform.architecture)
-                .detail(listed)),
+            fit => {
+                let (fit, all) = (fit.len(), found.len());
+                Err(error!("{fit} of {all} images fit {}/{}", platform.os, platform.architecture).detail(listed))
+            }
         },
     }
 }
 
-/// Chooses among the entries of an index of platforms. Of several variants, the one that every machine of the architecture runs.
-fn for_platform(manifests: &[Descriptor], platform: Platform) -> Result<&Descriptor> {
-    let fit: Vec<&Descriptor> = manifests.iter().filter(|d| matches(d, platform)).collect();
+/// Those for this platform; of several variants, those that every machine of the architecture runs.
+fn fitting<'a>(manifests: impl Iterator<Item = &'a Descriptor>, platform: Platform) -> Vec<&'a Descriptor> {
+    let fit: Vec<_> = manifests.filter(|d| matches(d, platform)).collect();
     let variant = |d: &Descriptor| d.platform().as_ref().and_then(|p| p.variant().clone());
-    let plain = |d: &Descriptor| matches!(variant(d).as_deref(), None | Some("v1" | "v8"));
-    match (manifests, fit.iter().copied().find(|d| plain(d)).or(fit.first().copied())) {
+    let plain: Vec<_> =
+        fit.iter().copied().filter(|d| matches!(variant(d).as_deref(), None | Some("v1" | "v8"))).collect();
+    if plain.is_empty() { fit } else { plain }
+}
+
+/// Chooses among the entries of an index of platforms.
+fn for_platform(manifests: &[Descriptor], platform: Platform) -> Result<&Descriptor> {
+    match (manifests, fitting(manifests.iter(), platform).first().copied()) {
         (_, Some(fit)) => Ok(fit),
         ([only], None) if only.platform().is_none() => Ok(only),
         _ => {

@@ -2,7 +2,7 @@
 //!
 //! Try it by hand: `mkdir -p b/rootfs && cd b && corten spec && jq . config.json`.
 //!
-//! Reading takes two passes. A walk over the text ([`keys`]) finds what no type can see, at a cost of a few microseconds and without building
+//! Reading takes two passes. A walk over the text finds what no type can see, at a cost of a few microseconds and without building
 //! anything; then oci-spec's types read it directly. Only a text that the types would misread or refuse is read a second way: as a tree,
 //! rewritten to exact names, where every value of a wrong type is noted and taken out, until the rest can be read. So a wrong
 //! type in one place does not hide an empty path in another: every fault is reported, each with its place.
@@ -12,8 +12,9 @@
 
 use super::check::check;
 use super::config::{Config, Process};
-use super::keys::{self, Node, Survey};
+use super::keys::{self, Node};
 use super::place::{Piece, Place, Report, place};
+use super::walk::{self, Survey};
 use super::{Fault, convert};
 use crate::error::{Error, Result};
 use oci_spec::runtime as oci;
@@ -28,7 +29,7 @@ use std::path::{Path, PathBuf};
 pub const MAX_CONFIG: u64 = 16 << 20;
 
 /// How many values of a wrong type are looked for: each costs another reading of the whole.
-const MAX_TYPE_FAULTS: usize = 64;
+const MAX_TYPE_FAULTS: usize = 32;
 
 /// How many faults are shown.
 const MAX_SHOWN: usize = 30;
@@ -108,29 +109,28 @@ pub fn faults_error(faults: &[Fault], file: &str) -> Error {
 
 /// Reads the text of a config.json. Pure. The second part of the result are warnings.
 pub fn parse(text: &[u8]) -> std::result::Result<(Config, Vec<String>), Vec<Fault>> {
-    let read: Loaded<oci::Spec> = read(text, &keys::CONFIG, &["process", "execCPUAffinity"])?;
-    let mut report = read.report;
-    let mut config = Config::default();
-    if let Some(spec) = &read.value {
-        config = convert::config(spec, read.apart.as_ref(), &mut report);
-        check(&config, &mut report);
+    let mut read: Loaded<oci::Spec> = read(text, &keys::CONFIG, &["process", "execCPUAffinity"])?;
+    let config = read.convert(convert::config);
+    if read.value.is_some() {
+        check(&config, &mut read.report);
     }
-    finish(config, report)
+    finish(config, read.report)
 }
 
 /// Reads the text of the file of `exec --process`. Pure. The second part of the result are warnings.
 pub fn parse_process(text: &[u8]) -> std::result::Result<(Process, Vec<String>), Vec<Fault>> {
-    let read: Loaded<oci::Process> = read(text, &keys::PROCESS, &["execCPUAffinity"])?;
-    let mut report = read.report;
-    let mut process = Process::default();
-    if let Some(value) = &read.value {
-        process = convert::process::process(value, read.apart.as_ref(), &Place::Root, &mut report);
-    }
-    finish(process, report)
+    let mut read: Loaded<oci::Process> = read(text, &keys::PROCESS, &["execCPUAffinity"])?;
+    let process =
+        read.convert(|process, apart, report| convert::process::process(process, apart, &Place::Root, report));
+    finish(process, read.report)
 }
 
 fn finish<T>(value: T, report: Report) -> std::result::Result<(T, Vec<String>), Vec<Fault>> {
-    if report.faults.is_empty() { Ok((value, report.warnings)) } else { Err(report.faults) }
+    if report.faults.is_empty() {
+        Ok((value, report.warnings.iter().map(ToString::to_string).collect()))
+    } else {
+        Err(report.faults)
+    }
 }
 
 /// What reading gave.
@@ -140,6 +140,17 @@ struct Loaded<T> {
     /// The value at the place that is read apart.
     apart: Option<Value>,
     report: Report,
+    gone: Removed,
+}
+
+impl<T> Loaded<T> {
+    fn convert<U: Default>(&mut self, convert: impl Fn(&T, Option<&Value>, &mut Report) -> U) -> U {
+        let Some(value) = &self.value else { return U::default() };
+        let mut report = Report::default();
+        let converted = convert(value, self.apart.as_ref(), &mut report);
+        self.report.take(report, |place| self.gone.place_in_file(place));
+        converted
+    }
 }
 
 fn read<T: DeserializeOwned>(
@@ -147,51 +158,52 @@ fn read<T: DeserializeOwned>(
     root: &'static Node,
     apart: &[&str],
 ) -> std::result::Result<Loaded<T>, Vec<Fault>> {
-    let survey = keys::survey(text, root).map_err(|fault| vec![fault])?;
+    let survey = walk::survey(text, root).map_err(|fault| vec![fault])?;
     let hopeful = !survey.rewrite && survey.report.faults.is_empty();
     if hopeful && let Ok(value) = serde_json::from_slice(text) {
-        return Ok(Loaded { value: Some(value), apart: None, report: survey.report });
+        return Ok(Loaded { value: Some(value), apart: None, report: survey.report, gone: Removed::default() });
     }
     Ok(read_as_tree(text, root, apart, survey))
 }
 
-/// The slow way: as a tree, rewritten, and without what has a wrong type.
+/// The slow way: as a tree, rewritten, and without what has a wrong type. The tree is built anew for each try, because reading it uses it up:
+/// a tree that stays beside the types it becomes would double the memory.
 fn read_as_tree<T: DeserializeOwned>(text: &[u8], root: &'static Node, apart: &[&str], survey: Survey) -> Loaded<T> {
-    let mut report = survey.report;
-    let mut tree: Value = match serde_json::from_slice(text) {
-        Ok(tree) => tree,
-        // The walk read the same text without a fault in its grammar.
-        Err(error) => {
-            report.fault("", error.to_string());
-            return Loaded { value: None, apart: None, report };
-        }
-    };
-    keys::rewrite(&mut tree, root);
-    let apart = take(&mut tree, apart);
-    let mut gone = Removed::default();
+    let mut loaded = Loaded { value: None, apart: None, report: survey.report, gone: Removed::default() };
     for _ in 0..MAX_TYPE_FAULTS {
-        let error = match serde_path_to_error::deserialize::<_, T>(&tree) {
-            Ok(value) => return Loaded { value: Some(value), apart, report },
+        let mut tree: Value = match serde_json::from_slice(text) {
+            Ok(tree) => tree,
+            // The walk read the same text without a fault in its grammar.
+            Err(error) => {
+                loaded.report.fault("", error.to_string());
+                return loaded;
+            }
+        };
+        walk::rewrite(&mut tree, root);
+        if !loaded.gone.remove_from(&mut tree) {
+            return loaded;
+        }
+        loaded.apart = take(&mut tree, apart);
+        let error = match serde_path_to_error::deserialize::<_, T>(tree) {
+            Ok(value) => {
+                loaded.value = Some(value);
+                return loaded;
+            }
             Err(error) => error,
         };
-        let mut pieces: Vec<Piece> = error.path().iter().filter_map(keys::piece).collect();
+        let pieces: Vec<Piece> = error.path().iter().filter_map(walk::piece).collect();
         let words = error.inner().to_string();
         // The walk has named every missing key already, by the place of the key itself.
-        if !words.starts_with("missing field") {
-            report.fault(place(&gone.original(&pieces)), keys::plain_type_error(&words));
-        }
-        while !pieces.is_empty() && !gone.remove(&mut tree, &pieces) {
-            pieces.pop();
+        if !words.starts_with("missing field") || loaded.report.faults.is_empty() {
+            loaded.report.fault(place(&loaded.gone.original(&pieces)), walk::plain_type_error(&words));
         }
         if pieces.is_empty() {
-            if report.faults.is_empty() {
-                report.fault("", words);
-            }
-            return Loaded { value: None, apart, report };
+            return loaded;
         }
+        loaded.gone.next = pieces;
     }
-    report.fault("", format!("more than {MAX_TYPE_FAULTS} values have a wrong type"));
-    Loaded { value: None, apart, report }
+    loaded.report.fault("", format!("more than {MAX_TYPE_FAULTS} values have a wrong type"));
+    loaded
 }
 
 fn take(tree: &mut Value, path: &[&str]) -> Option<Value> {
@@ -205,6 +217,10 @@ fn take(tree: &mut Value, path: &[&str]) -> Option<Value> {
 struct Removed {
     /// The place of an array, and the numbers of the elements that are gone, sorted.
     elements: BTreeMap<String, Vec<usize>>,
+    /// What is gone, each by its place in the tree of its time.
+    places: Vec<Vec<Piece>>,
+    /// What goes next.
+    next: Vec<Piece>,
 }
 
 impl Removed {
@@ -213,10 +229,7 @@ impl Removed {
         let mut out: Vec<Piece> = Vec::new();
         for piece in pieces {
             let piece = match piece {
-                Piece::Index(at) => {
-                    let gone = self.elements.get(&place(&out)).map(Vec::as_slice).unwrap_or_default();
-                    Piece::Index(gone.iter().fold(*at, |at, gone| if *gone <= at { at + 1 } else { at }))
-                }
+                Piece::Index(at) => Piece::Index(self.index_in_file(&place(&out), *at)),
                 other => other.clone(),
             };
             out.push(piece);
@@ -224,34 +237,78 @@ impl Removed {
         out
     }
 
-    /// Takes a value out of the tree; `false` if there is none at that place.
-    fn remove(&mut self, tree: &mut Value, pieces: &[Piece]) -> bool {
-        let Some((last, parents)) = pieces.split_last() else { return false };
-        let parent = parents.iter().try_fold(tree, |value, piece| match piece {
-            Piece::Index(at) => value.get_mut(at),
-            Piece::Name(name) => value.get_mut(name),
-            Piece::Key(name) => value.get_mut(name),
-        });
-        match (parent, last) {
-            (Some(Value::Object(map)), Piece::Name(name)) => map.remove(name).is_some(),
-            (Some(Value::Object(map)), Piece::Key(name)) => map.remove(*name).is_some(),
-            (Some(Value::Array(list)), Piece::Index(at)) if *at < list.len() => {
-                let original = self.original(pieces);
-                let (Some(Piece::Index(number)), array) = (original.last(), place(&original[..original.len() - 1]))
-                else {
-                    return false;
-                };
-                let gone = self.elements.entry(array).or_default();
-                gone.push(*number);
-                gone.sort_unstable();
-                list.remove(*at);
-                true
-            }
-            _ => false,
+    fn index_in_file(&self, array: &str, at: usize) -> usize {
+        let gone = self.elements.get(array).map(Vec::as_slice).unwrap_or_default();
+        gone.iter().fold(at, |at, gone| if *gone <= at { at + 1 } else { at })
+    }
+
+    /// The same for a place that is text already.
+    fn place_in_file(&self, place: &str) -> String {
+        if self.elements.is_empty() {
+            return place.to_owned();
         }
+        let mut out = String::new();
+        for part in place.split_inclusive('[') {
+            // `[` within a quoted name is followed by digits and `]` only if someone made it so, and then only a message is odd.
+            match part.split_once(']').and_then(|(digits, rest)| Some((digits.parse::<usize>().ok()?, rest))) {
+                Some((at, rest)) => {
+                    let array = out.strip_suffix('[').unwrap_or_default();
+                    let at = self.index_in_file(array, at);
+                    out.push_str(&format!("{at}]{rest}"));
+                }
+                None => out.push_str(part),
+            }
+        }
+        out
+    }
+
+    /// Takes out of a new tree what was taken out of the one before, and the next. `false` if the next is nowhere, up to the root.
+    fn remove_from(&mut self, tree: &mut Value) -> bool {
+        for place in &self.places {
+            remove(tree, place);
+        }
+        let mut next = std::mem::take(&mut self.next);
+        let nothing_to_do = next.is_empty();
+        while !next.is_empty() {
+            if remove(tree, &next) {
+                self.note(next);
+                return true;
+            }
+            next.pop();
+        }
+        nothing_to_do
+    }
+
+    fn note(&mut self, pieces: Vec<Piece>) {
+        let original = self.original(&pieces);
+        if let Some((Piece::Index(at), array)) = original.split_last() {
+            let gone = self.elements.entry(place(array)).or_default();
+            gone.push(*at);
+            gone.sort_unstable();
+        }
+        self.places.push(pieces);
+    }
+}
+
+/// Takes a value out of a tree; `false` if there is none at that place.
+fn remove(tree: &mut Value, pieces: &[Piece]) -> bool {
+    let Some((last, parents)) = pieces.split_last() else { return false };
+    let parent = parents.iter().try_fold(tree, |value, piece| match piece {
+        Piece::Index(at) => value.get_mut(at),
+        Piece::Name(name) => value.get_mut(name),
+        Piece::Key(name) => value.get_mut(name),
+    });
+    match (parent, last) {
+        (Some(Value::Object(map)), Piece::Name(name)) => map.remove(name).is_some(),
+        (Some(Value::Object(map)), Piece::Key(name)) => map.remove(*name).is_some(),
+        (Some(Value::Array(list)), Piece::Index(at)) if *at < list.len() => {
+            list.remove(*at);
+            true
+        }
+        _ => false,
     }
 }
 
 #[cfg(test)]
-#[path = "bundle_tests.rs"]
+#[path = "bundle_tests/mod.rs"]
 mod tests;

@@ -9,6 +9,8 @@ mod keys;
 pub mod overrides;
 mod place;
 pub mod template;
+pub mod user;
+mod walk;
 
 /// One thing that is wrong with what was asked, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]

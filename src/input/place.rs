@@ -109,8 +109,8 @@ impl fmt::Display for Place<'_> {
 pub struct Report {
     /// What makes the file unusable.
     pub faults: Vec<Fault>,
-    /// What is ignored or read otherwise than written: `place: what`.
-    pub warnings: Vec<String>,
+    /// What is ignored or read otherwise than written.
+    pub warnings: Vec<Fault>,
 }
 
 impl Report {
@@ -128,8 +128,14 @@ impl Report {
     /// Notes a warning.
     pub fn warn(&mut self, place: impl fmt::Display, what: impl fmt::Display) {
         if self.warnings.len() < MOST {
-            self.warnings.push(format!("{place}: {what}"));
+            self.warnings.push(Fault { place: place.to_string(), cause: what.to_string() });
         }
+    }
+
+    /// Takes over what another report holds, each at the place that `moved` makes of its place.
+    pub fn take(&mut self, other: Report, moved: impl Fn(&str) -> String) {
+        other.faults.into_iter().for_each(|fault| self.fault(moved(&fault.place), fault.cause));
+        other.warnings.into_iter().for_each(|warning| self.warn(moved(&warning.place), warning.cause));
     }
 
     /// Whether a fault was found at this place or within it.

@@ -4,7 +4,7 @@ use super::{Console, Plan, Tail, become_program, keep};
 use crate::input::Fault;
 use crate::input::config::{Config, NamespaceKind, Process};
 use crate::plan::step::{Clone, Step};
-use crate::setup::cgroup::Cgroup;
+use crate::setup::cgroup::{Cgroup, Version};
 use crate::setup::{idmap, namespaces, program, seccomp, terminal};
 use std::path::PathBuf;
 
@@ -17,10 +17,8 @@ pub struct Request {
     pub console: Console,
     /// Where the pid goes.
     pub pid_file: Option<PathBuf>,
-    /// Descriptors after standard error that the program keeps.
-    pub preserve_fds: u32,
-    /// Environment that the caller hands on.
-    pub handed: program::Handed,
+    /// What the caller hands on: `--preserve-fds`.
+    pub inherited: program::Inherited,
 }
 
 /// How a process is put into a container. `config` is the container's.
@@ -28,9 +26,8 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
     let mut plan = Plan::default();
     let mut faults = Vec::new();
     let filter = config.linux.seccomp.as_ref().and_then(|profile| keep(seccomp::decide(profile), &mut faults));
-    if !faults.is_empty() {
-        return Err(faults);
-    }
+    let program = keep(program::decide(process, &request.inherited).map_err(|fault| vec![fault]), &mut faults);
+    let (Some(program), true) = (program, faults.is_empty()) else { return Err(faults) };
     let users = config.linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User);
 
     // ── Opened while the host's paths can be seen: after the join the parent is inside, too ──
@@ -38,9 +35,11 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
     if let Some(path) = &request.pid_file {
         plan.parent(Step::OpenPidFile(path.clone()), "--pid-file", "a path of the host");
     }
-    let into = cgroup.unified_directory();
+    let into = (cgroup.version == Version::V2).then(|| cgroup.directories[0].path.clone());
     match &into {
-        Some(dir) => plan.parent(Step::OpenCgroup(dir.clone()), "cgroup", "the process is born in the container's cgroup"),
+        Some(dir) => {
+            plan.parent(Step::OpenCgroup(dir.clone()), "cgroup", "the process is born in the container's cgroup")
+        }
         None => plan.parent(Step::OpenTasks(cgroup.tasks()), "cgroup", "a path of the host"),
     }
     if process.terminal {
@@ -48,7 +47,11 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
             Console::Here => None,
             Console::Socket(path) => Some(path.clone()),
         };
-        plan.parent(Step::Console(socket), "process.terminal", "the child will send the terminal's master end through it");
+        plan.parent(
+            Step::Console(socket),
+            "process.terminal",
+            "the child will send the terminal's master end through it",
+        );
     }
     let flags = config.linux.namespaces.iter().map(|n| namespaces::flag(n.kind)).fold(0, |all, one| all | one);
     plan.parent(
@@ -56,13 +59,25 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
         "linux.namespaces",
         "one call joins all, by a pidfd: the number cannot change hands; what is born next has nothing of the host's to show",
     );
-    plan.parent(Step::Clone(Clone { flags: 0, into: into.clone(), intermediate: false }), "", "a process keeps its pid namespace for life: only a child is inside");
+    plan.parent(
+        Step::Clone(Clone { flags: 0, into: into.clone(), intermediate: false }),
+        "",
+        "a process keeps its pid namespace for life: only a child is inside",
+    );
 
     if into.is_none() {
-        plan.child(Step::Attach(cgroup.tasks().len()), "cgroup", "a process that moves itself does not wait for a grace period");
+        plan.child(
+            Step::Attach(cgroup.tasks().len()),
+            "cgroup",
+            "a process that moves itself does not wait for a grace period",
+        );
     }
     if users {
-        plan.child(Step::IdMap(idmap::Action::BecomeRoot), "linux.namespaces user", "the caller's own ids mean nothing inside");
+        plan.child(
+            Step::IdMap(idmap::Action::BecomeRoot),
+            "linux.namespaces user",
+            "the caller's own ids mean nothing inside",
+        );
     }
     plan.child(Step::Session, "", "a session of its own: no terminal of the caller's, no signals to its group");
     plan.child(Step::OpenRoot, "root", "everything below is resolved from here");
@@ -72,6 +87,6 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
         }
     }
     let tail = Tail::Exec { pid_file: request.pid_file.clone() };
-    become_program(&mut plan, process, config, (request.preserve_fds, &request.handed), filter, &tail);
+    become_program(&mut plan, process, config, program, filter, &tail);
     Ok(plan)
 }

@@ -11,8 +11,12 @@ impl fmt::Display for Step {
         match self {
             Step::Tell(gate) => write!(f, "sendmsg({})", gate.word()),
             Step::Await(gate) => write!(f, "recvmsg({})", gate.word()),
-            Step::Record(Record::Intent) => f.write_str("mkdir(state); openat(config.json); write(); openat(held); openat(state.json); write(); renameat2()"),
-            Step::Record(Record::Init | Record::Ready) => f.write_str("flock(state); openat(state.json); write(pid); renameat()"),
+            Step::Record(Record::Intent) => f.write_str(
+                "mkdir(state); openat(config.json); write(); openat(held); openat(state.json); write(); renameat2()",
+            ),
+            Step::Record(Record::Init | Record::Ready) => {
+                f.write_str("flock(state); openat(state.json); write(pid); renameat()")
+            }
             Step::Cgroup(change) => change.fmt(f),
             Step::OpenTasks(files) => {
                 for (index, file) in files.iter().enumerate() {
@@ -35,7 +39,11 @@ impl fmt::Display for Step {
             Step::Clone(clone) => {
                 let into = clone.into.as_ref().map(|dir| format!(", into {}", dir.display())).unwrap_or_default();
                 if clone.intermediate {
-                    write!(f, "socketpair(); socketpair(); clone3(0); setns(user); clone3(PARENT|{}{into})", Flags(clone.flags))
+                    write!(
+                        f,
+                        "socketpair(); socketpair(); clone3(0); setns(user); clone3(PARENT|{}{into})",
+                        Flags(clone.flags)
+                    )
                 } else {
                     write!(f, "socketpair(); clone3({}{into})", Flags(clone.flags))
                 }
@@ -130,7 +138,8 @@ pub fn text(plan: &Plan, id: &str, host: &Host) -> String {
         let _ = writeln!(text, "assumed: {assumed}");
     }
     let calls: Vec<String> = plan.lines.iter().map(|line| line.step.to_string()).collect();
-    let width = |of: &dyn Fn(&Line) -> usize, most: usize| plan.lines.iter().map(of).filter(|w| *w <= most).max().unwrap_or(0);
+    let width =
+        |of: &dyn Fn(&Line) -> usize, most: usize| plan.lines.iter().map(of).filter(|w| *w <= most).max().unwrap_or(0);
     let place = width(&|line| line.place.chars().count(), 40);
     let call = calls.iter().map(|call| call.chars().count()).filter(|w| *w <= 76).max().unwrap_or(0);
     for (index, (line, calls)) in plan.lines.iter().zip(&calls).enumerate() {

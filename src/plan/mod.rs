@@ -10,11 +10,16 @@ pub mod laws;
 pub mod step;
 
 use crate::input::Fault;
-use crate::input::config::{Config, NamespaceKind, Process};
+use crate::input::config::{Config, Namespace, NamespaceKind, Process};
 use crate::input::host::{CgroupLayout, Host};
 use crate::setup::cgroup::Cgroup;
 use crate::setup::namespaces::Birth;
-use crate::setup::{caps, cgroup, dev, hooks, idmap, label, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl, terminal, user};
+use crate::setup::program::Inherited;
+use crate::setup::rootfs::Way;
+use crate::setup::{
+    caps, cgroup, dev, hooks, idmap, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl,
+    terminal, user,
+};
 use std::path::{Path, PathBuf};
 use step::{Clone, Gate, Hold, Line, Record, Side, Step};
 
@@ -26,7 +31,7 @@ pub struct Plan {
 }
 
 /// What is asked beside the configuration.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// The container's id.
     pub id: String,
@@ -38,14 +43,10 @@ pub struct Request {
     pub console: Console,
     /// Where the pid goes.
     pub pid_file: Option<PathBuf>,
-    /// Descriptors after standard error that the program keeps.
-    pub preserve_fds: u32,
-    /// How the root is changed.
-    pub root_change: rootfs::Change,
-    /// The session keyring.
-    pub keyring: label::Keyring,
-    /// Environment that the caller hands on: `LISTEN_FDS`, `NOTIFY_SOCKET`.
-    pub handed: program::Handed,
+    /// How the root is entered.
+    pub way: Way,
+    /// What the caller hands on: `--preserve-fds`, `LISTEN_FDS`.
+    pub inherited: Inherited,
 }
 
 /// Does init wait?
@@ -89,7 +90,7 @@ impl Plan {
 
     fn hooks(&mut self, side: Side, kind: hooks::Kind, list: &[crate::input::config::Hook], why: &'static str) {
         if !list.is_empty() {
-            self.push(side, Step::Hooks(kind, list.to_vec()), format!("hooks.{}", kind.key()), why);
+            self.push(side, Step::Hooks(kind, list.to_vec()), format!("hooks.{kind}"), why);
         }
     }
 }
@@ -100,56 +101,89 @@ impl Plan {
 pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Plan, Cgroup), Vec<Fault>> {
     let mut plan = Plan::default();
     let linux = &config.linux;
-    let process = config.process.as_ref().ok_or_else(|| vec![Fault::new("process", "missing: there is nothing to run")])?;
+    let process =
+        config.process.as_ref().ok_or_else(|| vec![Fault::new("process", "missing: there is nothing to run")])?;
     let unified = matches!(host.cgroups, CgroupLayout::Unified { .. });
     let has = |kind| linux.namespaces.iter().any(|n| n.kind == kind);
     let new = |kind| linux.namespaces.iter().any(|n| n.kind == kind && n.path.is_none());
     let users = new(NamespaceKind::User);
-    let arrangement =
-        namespaces::decide(&linux.namespaces, &linux.time_offsets, if unified { Birth::InCgroup } else { Birth::Elsewhere });
+    let arrangement = namespaces::decide(
+        &linux.namespaces,
+        &linux.time_offsets,
+        if unified { Birth::InCgroup } else { Birth::Elsewhere },
+    );
 
     // Everything that can be wrong is found before anything is done, and reported together.
     let mut faults = check(config);
-    let (cgroup, changes) = keep(cgroup::decide(linux.cgroups_path.as_deref(), &request.id, &linux.resources, &host.cgroups), &mut faults);
-    let rootfs = rootfs_path(&request.bundle, config);
-    let facts = mounts::Facts {
-        bundle: request.bundle.clone(),
-        cgroups: mounts::CgroupFacts::new(&host.cgroups, cgroup.iter().flat_map(Cgroup::directories), has(NamespaceKind::Cgroup)),
-        user_namespace: has(NamespaceKind::User),
-        network_namespace: has(NamespaceKind::Network),
-    };
-    let mounted = keep(mounts::decide(&config.mounts, &facts), &mut faults).unwrap_or_default();
+    let (cgroup, changes) =
+        keep(cgroup::decide(linux.cgroups_path.as_deref(), &request.id, &linux.resources, &host.cgroups), &mut faults)
+            .unzip();
+    let decided = decide_mounts(config, request, cgroup.as_ref());
+    let mounted = keep(decided, &mut faults).unwrap_or_default();
+    let means = if has(NamespaceKind::User) { dev::Means::Bind } else { dev::Means::Make };
+    let nodes = keep(dev::decide(&linux.devices, &config.mounts, means), &mut faults).unwrap_or_default();
     let filter = linux.seccomp.as_ref().and_then(|profile| keep(seccomp::decide(profile), &mut faults));
-    let (Some(cgroup), true) = (cgroup, faults.is_empty()) else { return Err(faults) };
+    let program = keep(program::decide(process, &request.inherited).map_err(|fault| vec![fault]), &mut faults);
+    let (Some(cgroup), Some(program), true) = (cgroup, program, faults.is_empty()) else { return Err(faults) };
     let changes = changes.unwrap_or_default();
+
+    let into = unified.then(|| cgroup.directories[0].path.clone());
 
     // ── What the host must do, while nothing of the container exists ──
     plan.parent(Step::Record(Record::Intent), "", "written down before it exists: delete finds it after any crash");
     for change in changes {
-        let place = change.place();
+        let place = change.place().to_owned();
         plan.parent(Step::Cgroup(change), place, "limits stand before the first process exists");
     }
-    if unified {
-        plan.parent(Step::OpenCgroup(cgroup.directory()), "linux.cgroupsPath", "the first process is born in its cgroup: nothing to migrate");
+    if let Some(directory) = &into {
+        plan.parent(
+            Step::OpenCgroup(directory.clone()),
+            "linux.cgroupsPath",
+            "the first process is born in its cgroup: nothing to migrate",
+        );
     } else {
-        plan.parent(Step::OpenTasks(cgroup.tasks()), "linux.cgroupsPath", "a child in a user namespace may write them, but not open them");
+        plan.parent(
+            Step::OpenTasks(cgroup.tasks()),
+            "linux.cgroupsPath",
+            "a child in a user namespace may write them, but not open them",
+        );
     }
     for (kind, path) in &arrangement.joined {
         let place = format!("linux.namespaces {}", namespaces::file(*kind));
-        plan.parent(Step::Namespace(namespaces::Action::Open(*kind, path.clone())), place, "the host's paths can still be seen");
+        plan.parent(
+            Step::Namespace(namespaces::Action::Open(*kind, path.clone())),
+            place,
+            "the host's paths can still be seen",
+        );
     }
     if arrangement.joins(NamespaceKind::Pid) {
-        plan.parent(Step::Namespace(namespaces::Action::JoinPidForChildren), "linux.namespaces pid", "a process keeps its pid namespace for life: only a child can be in another");
+        plan.parent(
+            Step::Namespace(namespaces::Action::JoinPidForChildren),
+            "linux.namespaces pid",
+            "a process keeps its pid namespace for life: only a child can be in another",
+        );
     }
     if let Some(offsets) = &arrangement.time {
-        plan.parent(Step::Namespace(namespaces::Action::NewTimeForChildren(offsets.clone())), "linux.timeOffsets", "offsets can be written until the first process enters");
+        plan.parent(
+            Step::Namespace(namespaces::Action::NewTimeForChildren(offsets.clone())),
+            "linux.timeOffsets",
+            "offsets can be written until the first process enters",
+        );
     }
     if process.terminal {
         let socket = match &request.console {
             Console::Here => None,
             Console::Socket(path) => Some(path.clone()),
         };
-        plan.parent(Step::Console(socket), "process.terminal", "the child will send the terminal's master end through it");
+        plan.parent(
+            Step::Console(socket),
+            "process.terminal",
+            "the child will send the terminal's master end through it",
+        );
+    }
+    for action in mounts::early(&mounted) {
+        let place = format!("{} {}", action.place, action.target.display());
+        plan.parent(Step::Mount(action), place, "with rights that the child will not have; it inherits the descriptor");
     }
     plan.parent(Step::Hold(Hold::Lock), "", "execve or death lets go of it: that tells created from running");
     if request.start == Start::WhenTold {
@@ -157,87 +191,156 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     }
 
     // ── The clone ──
-    let clone = Clone { flags: arrangement.clone, into: unified.then(|| cgroup.directory()), intermediate: arrangement.intermediate };
-    plan.parent(Step::Clone(clone), "linux.namespaces", "one call makes every namespace; a user namespace owns the others made with it");
+    let clone = Clone { flags: arrangement.clone, into, intermediate: arrangement.intermediate };
+    plan.parent(
+        Step::Clone(clone),
+        "linux.namespaces",
+        "one call makes every namespace; a user namespace owns the others made with it",
+    );
     if arrangement.joins(NamespaceKind::Pid) {
-        plan.parent(Step::Namespace(namespaces::Action::Restore(NamespaceKind::Pid)), "linux.namespaces pid", "hooks belong to the host's");
+        plan.parent(
+            Step::Namespace(namespaces::Action::Restore(NamespaceKind::Pid)),
+            "linux.namespaces pid",
+            "hooks belong to the host's",
+        );
     }
     if arrangement.time.is_some() {
-        plan.parent(Step::Namespace(namespaces::Action::Restore(NamespaceKind::Time)), "linux.namespaces time", "hooks and timers belong to the host's");
+        plan.parent(
+            Step::Namespace(namespaces::Action::Restore(NamespaceKind::Time)),
+            "linux.namespaces time",
+            "hooks and timers belong to the host's",
+        );
     }
     if users {
-        plan.parent(Step::IdMap(idmap::Action::Write(idmap::Map::Users, linux.uid_mappings.clone())), "linux.uidMappings", "until then every id inside is nobody");
-        plan.parent(Step::IdMap(idmap::Action::Write(idmap::Map::Groups, linux.gid_mappings.clone())), "linux.gidMappings", "until then every id inside is nobody");
+        plan.parent(
+            Step::IdMap(idmap::Action::Write(idmap::Map::Users, linux.uid_mappings.clone())),
+            "linux.uidMappings",
+            "until then every id inside is nobody",
+        );
+        plan.parent(
+            Step::IdMap(idmap::Action::Write(idmap::Map::Groups, linux.gid_mappings.clone())),
+            "linux.gidMappings",
+            "until then every id inside is nobody",
+        );
     }
 
     // ── The child finds its place ──
     if !unified {
-        plan.child(Step::Attach(cgroup.tasks().len()), "linux.cgroupsPath", "a process that moves itself does not wait for a grace period");
+        plan.child(
+            Step::Attach(cgroup.tasks().len()),
+            "linux.cgroupsPath",
+            "a process that moves itself does not wait for a grace period",
+        );
     }
     if users {
         plan.gate(Gate::Mapped, Side::Parent, "only who is mapped can become root of the namespace");
-        plan.child(Step::IdMap(idmap::Action::BecomeRoot), "linux.uidMappings", "root of the user namespace has the rights over the others");
+        plan.child(
+            Step::IdMap(idmap::Action::BecomeRoot),
+            "linux.uidMappings",
+            "root of the user namespace has the rights over the others",
+        );
     }
     if !arrangement.intermediate {
         for (kind, _) in arrangement.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid) {
             let place = format!("linux.namespaces {}", namespaces::file(*kind));
-            plan.child(Step::Namespace(namespaces::Action::Join(*kind)), place, "the user namespace last: with it go the rights over the others");
+            plan.child(
+                Step::Namespace(namespaces::Action::Join(*kind)),
+                place,
+                "the user namespace last: with it go the rights over the others",
+            );
         }
         if arrangement.joins(NamespaceKind::User) {
-            plan.child(Step::IdMap(idmap::Action::BecomeRoot), "linux.namespaces user", "root of the user namespace has the rights over the others");
+            plan.child(
+                Step::IdMap(idmap::Action::BecomeRoot),
+                "linux.namespaces user",
+                "root of the user namespace has the rights over the others",
+            );
         }
         if arrangement.unshare != 0 {
-            plan.child(Step::Namespace(namespaces::Action::Unshare(arrangement.unshare)), "linux.namespaces", "made inside the joined user namespace, so that it owns them");
+            plan.child(
+                Step::Namespace(namespaces::Action::Unshare(arrangement.unshare)),
+                "linux.namespaces",
+                "made inside the joined user namespace, so that it owns them",
+            );
         }
     }
     if arrangement.cgroup_after_attach {
-        plan.child(Step::Namespace(namespaces::Action::Unshare(namespaces::flag(NamespaceKind::Cgroup))), "linux.namespaces cgroup", "the cgroup that it has now becomes the root that it sees");
+        plan.child(
+            Step::Namespace(namespaces::Action::Unshare(namespaces::flag(NamespaceKind::Cgroup))),
+            "linux.namespaces cgroup",
+            "the cgroup that it has now becomes the root that it sees",
+        );
     }
     plan.child(Step::Session, "", "a session of its own: no terminal of the caller's, no signals to its group");
     if new(NamespaceKind::Network) {
-        plan.child(Step::Namespace(namespaces::Action::LoopbackUp), "linux.namespaces net", "a new network namespace has only a lo that is down");
+        plan.child(
+            Step::Namespace(namespaces::Action::LoopbackUp),
+            "linux.namespaces net",
+            "a new network namespace has only a lo that is down",
+        );
     }
-    plan.child(Step::OpenProc, "", "what is written to /proc later goes to the host's procfs, which the container cannot replace");
+    plan.child(
+        Step::OpenProc,
+        "",
+        "what is written to /proc later goes to the host's procfs, which the container cannot replace",
+    );
 
     // ── The file system, while the host's can still be seen ──
-    let root = rootfs::Request { path: rootfs.clone(), propagation: linux.rootfs_propagation, readonly: config.root.readonly, change: request.root_change, mount_namespace: has(NamespaceKind::Mount) };
-    for (action, why) in rootfs::prepare(&root) {
-        plan.child(Step::Rootfs(action), "root", why);
+    let way = if has(NamespaceKind::Mount) { request.way } else { Way::Chroot };
+    let root = rootfs::decide(&config.root, &rootfs_path(&request.bundle, config), linux.rootfs_propagation, way);
+    for action in root.open {
+        plan.child(Step::Rootfs(action), "root", "no mount made here may reach the host, so before the first one");
     }
-    for (index, action) in mounted {
-        let place = format!("mounts[{index}] {}", config.mounts[index].destination.display());
-        plan.child(Step::Mount(action), place, "before pivot_root: its source is a path of the host");
+    for action in mounted {
+        let place = format!("{} {}", action.place, action.target.display());
+        plan.child(Step::Mount(action), place, "before the root is entered: its source is a path of the host");
     }
-    for (place, action) in dev::decide(&linux.devices, &config.mounts, has(NamespaceKind::User)) {
-        plan.child(Step::Device(action), place, "after its /dev is mounted, and while the host's nodes can be seen");
+    for action in nodes {
+        let place = action.directory.display().to_string();
+        plan.child(
+            Step::Device(action),
+            place,
+            "after its file system is mounted, and while the host's nodes can be seen",
+        );
     }
     if process.terminal {
         for action in terminal::decide_create(process) {
-            plan.child(Step::Terminal(action), "process.terminal", "from the container's own devpts; its master goes to who watches");
+            plan.child(
+                Step::Terminal(action),
+                "process.terminal",
+                "from the container's own devpts; its master goes to who watches",
+            );
         }
     }
     hooks_before_pivot(&mut plan, config);
-    for (action, why) in rootfs::enter(&root) {
-        plan.child(Step::Rootfs(action), "root", why);
+    for action in root.enter {
+        plan.child(Step::Rootfs(action), "root", "chroot can be escaped; a pivoted root has no way back");
     }
 
     // ── Inside ──
-    for action in names::decide(config.hostname.as_deref(), config.domainname.as_deref()) {
+    if let Some(action) = program.make.clone() {
+        plan.child(Step::Program(action), "process.cwd", "while the root can still be written");
+    }
+    for action in names::decide(config) {
         plan.child(Step::Name(action), "hostname", "while it still has the rights over its uts namespace");
     }
-    for action in sysctl::decide(&linux.sysctl) {
+    for action in sysctl::decide(config) {
         let place = format!("linux.sysctl {}", action.key);
-        plan.child(Step::Sysctl(action), place, "through the kept procfs: /proc/sys of the container may be read-only or masked");
+        plan.child(Step::Sysctl(action), place, "through the kept procfs: the container's may be read-only or masked");
     }
-    for action in mask::decide(&linux.readonly_paths, &linux.masked_paths) {
-        let place = action.place();
+    for action in mask::decide(&linux.masked_paths, &linux.readonly_paths) {
+        let place = if matches!(action, mask::Action::Mask(_)) { "linux.maskedPaths" } else { "linux.readonlyPaths" };
         plan.child(Step::Mask(action), place, "resolved inside the new root: no path can lead out of it any more");
     }
-    for (action, why) in rootfs::finish(&root) {
-        plan.child(Step::Rootfs(action), "root", why);
+    for action in mounts::decide_late(&config.mounts) {
+        let place = format!("{} {}", action.place, action.target.display());
+        plan.child(Step::Mount(action), place, "read-only only now that everything in it is made");
+    }
+    for action in root.finish {
+        plan.child(Step::Rootfs(action), "root", "read-only only now that everything in it is made");
     }
     let tail = Tail::Container { start: request.start, pid_file: request.pid_file.clone() };
-    become_program(&mut plan, process, config, (request.preserve_fds, &request.handed), filter, &tail);
+    become_program(&mut plan, process, config, program, filter, &tail);
     Ok((plan, cgroup))
 }
 
@@ -247,11 +350,26 @@ fn hooks_before_pivot(plan: &mut Plan, config: &Config) {
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         plan.gate(Gate::Prepared, Side::Child, "namespaces and mounts are there, the old root still is");
         plan.parent(Step::Record(Record::Init), "", "hooks ask for the state");
-        plan.hooks(Side::Parent, hooks::Kind::Prestart, &hooks.prestart, "in the runtime's namespaces, before pivot_root");
-        plan.hooks(Side::Parent, hooks::Kind::CreateRuntime, &hooks.create_runtime, "in the runtime's namespaces, before pivot_root");
+        plan.hooks(
+            Side::Parent,
+            hooks::Kind::Prestart,
+            &hooks.prestart,
+            "in the runtime's namespaces, before pivot_root",
+        );
+        plan.hooks(
+            Side::Parent,
+            hooks::Kind::CreateRuntime,
+            &hooks.create_runtime,
+            "in the runtime's namespaces, before pivot_root",
+        );
         plan.gate(Gate::Hooked, Side::Parent, "what hooks arrange (a network) is there before anything depends on it");
     }
-    plan.hooks(Side::Child, hooks::Kind::CreateContainer, &hooks.create_container, "in the container's namespaces, with the host's files");
+    plan.hooks(
+        Side::Child,
+        hooks::Kind::CreateContainer,
+        &hooks.create_container,
+        "in the container's namespaces, with the host's files",
+    );
 }
 
 /// Which program's start it is.
@@ -267,23 +385,40 @@ fn become_program(
     plan: &mut Plan,
     process: &Process,
     config: &Config,
-    (preserve_fds, handed): (u32, &program::Handed),
+    program: program::Decision,
     filter: Option<seccomp::Filter>,
     tail: &Tail,
 ) {
-    let users = config.linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User);
-    let (umask, personality) = match tail {
-        Tail::Container { .. } => (limits::DefaultUmask::Usual, config.linux.personality),
-        Tail::Exec { .. } => (limits::DefaultUmask::Usual, config.linux.personality),
-    };
-    for action in limits::decide(process, personality, umask) {
+    let wait = matches!(tail, Tail::Container { start: Start::WhenTold, .. });
+    // Without no_new_privs the filter takes CAP_SYS_ADMIN: then it comes before the rights end, and so do they after the start.
+    let early = !process.no_new_privileges && filter.is_some();
+    for action in limits::decide(process, config.linux.personality, limits::DefaultUmask::Usual) {
         plan.child(Step::Limit(action), "process", "while it still has the rights to");
     }
-    let prepared = program::decide(process, preserve_fds, handed);
-    for action in prepared.before_start {
-        plan.child(Step::Program(action), "process", "what is missing is told by create, not by start");
+    plan.child(Step::Program(program.enter.clone()), "process.cwd", "root may enter what the user may not");
+    let (before, rest) = identity(process);
+    for step in before {
+        plan.child(step, "process.user", "while the container's passwd can be read, and stdio handed over");
     }
-    let wait = matches!(tail, Tail::Container { start: Start::WhenTold, .. });
+    let lose_rights = |plan: &mut Plan| {
+        for step in &rest {
+            plan.child(
+                step.clone(),
+                "process",
+                "the rights end here; each call comes before the one that takes its own right away",
+            );
+        }
+        plan.child(
+            Step::Program(program.confirm.clone()),
+            "process.cwd",
+            "a directory that only the user may enter, and one that lies outside",
+        );
+    };
+    if !early {
+        lose_rights(plan);
+    }
+    plan.child(Step::Program(program.find), "process.args", "what is missing is told by create, not by start");
+    plan.child(Step::Program(program.close), "--preserve-fds", "nothing of the host's stays open in the program");
     let (Tail::Container { pid_file, .. } | Tail::Exec { pid_file }) = tail;
     if wait {
         plan.gate(Gate::Ready, Side::Child, "a failure up to here is create's");
@@ -293,33 +428,33 @@ fn become_program(
     }
     if let Tail::Container { .. } = tail {
         // A foreground run records its process while the child is at work; create when the child has nothing left to do.
-        plan.parent(Step::Record(if wait { Record::Ready } else { Record::Init }), "", "only a recorded container may live on");
+        plan.parent(
+            Step::Record(if wait { Record::Ready } else { Record::Init }),
+            "",
+            "only a recorded container may live on",
+        );
     }
     plan.gate(Gate::Go, Side::Parent, "a child that never hears it ends: nobody would know of it");
-    let identity = |plan: &mut Plan| {
-        for step in user_and_rights(process, users) {
-            plan.child(step, "process", "the rights end here; the order keeps each call's own rights until its turn");
-        }
-        for action in &prepared.as_user {
-            plan.child(Step::Program(action.clone()), "process.cwd", "the directory must be open to the user, too");
-        }
-    };
-    // Without no_new_privs the filter takes CAP_SYS_ADMIN: then it comes before the rights end.
-    let early = !process.no_new_privileges && filter.is_some();
-    if !early {
-        identity(plan);
-    }
     if wait {
         plan.child(Step::AwaitStart, "", "the container is created; start connects to its gate");
     }
     if let Tail::Container { .. } = tail {
-        plan.hooks(Side::Child, hooks::Kind::StartContainer, &config.hooks.start_container, "in the container, right before the program");
+        plan.hooks(
+            Side::Child,
+            hooks::Kind::StartContainer,
+            &config.hooks.start_container,
+            "in the container, right before the program",
+        );
     }
     if early {
         if let Some(filter) = &filter {
-            plan.child(Step::Seccomp(filter.clone()), "linux.seccomp", "without noNewPrivileges it takes CAP_SYS_ADMIN, so before the rights end");
+            plan.child(
+                Step::Seccomp(filter.clone()),
+                "linux.seccomp",
+                "without noNewPrivileges it takes CAP_SYS_ADMIN, so before the rights end",
+            );
         }
-        identity(plan);
+        lose_rights(plan);
     }
     plan.child(Step::Tell(Gate::Executing), "", "end of file alone would be a death");
     if !wait {
@@ -328,14 +463,51 @@ fn become_program(
     if let (false, Some(filter)) = (early, filter) {
         plan.child(Step::Seccomp(filter), "linux.seccomp", "after everything that the filter might refuse");
     }
-    for action in prepared.at_last {
-        plan.child(Step::Program(action), "process.args", "the program takes over");
-    }
+    plan.child(Step::Program(program.execute), "process.args", "the program takes over");
 }
 
-fn user_and_rights(process: &Process, in_user_namespace: bool) -> Vec<Step> {
-    let users = user::decide(&process.user, process.terminal, in_user_namespace);
-    caps::around(process, users.into_iter().map(Step::User).collect(), Step::Caps)
+/// What comes before the rights end, and how they end.
+fn identity(process: &Process) -> (Vec<Step>, Vec<Step>) {
+    let (before, change): (Vec<_>, Vec<_>) = user::decide(process)
+        .into_iter()
+        .partition(|action| matches!(action, user::Action::Home(_) | user::Action::Stdio(_)));
+    let rights = caps::decide(process);
+    let rest = rights.before.into_iter().map(Step::Caps).chain(change.into_iter().map(Step::User));
+    let rest =
+        rest.chain(rights.after.into_iter().map(Step::Caps)).chain(caps::no_new_privileges(process).map(Step::Caps));
+    (before.into_iter().map(Step::User).collect(), rest.collect())
+}
+
+fn decide_mounts(
+    config: &Config,
+    request: &Request,
+    cgroup: Option<&Cgroup>,
+) -> Result<Vec<mounts::Action>, Vec<Fault>> {
+    let namespaces = &config.linux.namespaces;
+    let has = |kind| namespaces.iter().any(|n| n.kind == kind);
+    let Some(cgroup) = cgroup else { return Ok(Vec::new()) };
+    let own: Vec<mounts::OwnCgroup> = cgroup
+        .directories
+        .iter()
+        .map(|d| mounts::OwnCgroup { mount: d.mount.clone(), directory: d.path.clone() })
+        .collect();
+    let user = match namespaces.iter().find(|n| n.kind == NamespaceKind::User) {
+        None => mounts::User::Host,
+        Some(Namespace { path: Some(path), .. }) => mounts::User::Joined(path),
+        Some(_) => mounts::User::New { users: &config.linux.uid_mappings, groups: &config.linux.gid_mappings },
+    };
+    let facts = mounts::Facts {
+        bundle: &request.bundle,
+        rootfs: &rootfs_path(&request.bundle, config),
+        cgroups: match cgroup.version {
+            cgroup::Version::V2 => mounts::Cgroups::Unified(&own[0].directory),
+            cgroup::Version::V1 => mounts::Cgroups::Legacy(&own),
+        },
+        cgroup_namespace: has(NamespaceKind::Cgroup),
+        user,
+        network_namespace: namespaces.iter().any(|n| n.kind == NamespaceKind::Network && n.path.is_none()),
+    };
+    mounts::decide(&config.mounts, &facts)
 }
 
 /// The root file system on the host.

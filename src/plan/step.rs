@@ -1,9 +1,10 @@
 //! One step of a plan: what is done, on which side, for which part of the configuration, and why it stands there.
 
 use crate::input::config::Hook;
-use crate::setup::{caps, cgroup, dev, hooks, idmap, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl, terminal, user};
-use crate::sys::process::Flags;
-use std::fmt;
+use crate::setup::{
+    caps, cgroup, dev, hooks, idmap, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl,
+    terminal, user,
+};
 use std::path::PathBuf;
 
 /// Which process executes a step.

@@ -48,6 +48,10 @@ fn step(step: &Step, context: &mut Context) -> Result<()> {
             held.proc = Some(crate::sys::path::host_proc()?);
             Ok(())
         }
+        Step::OpenRoot => {
+            held.root = Some(crate::sys::path::open_directory(std::path::Path::new("/"))?);
+            Ok(())
+        }
         Step::Rootfs(action) => action.apply(held),
         Step::Mount(action) => action.apply(held),
         Step::Device(action) => action.apply(held),
@@ -59,7 +63,7 @@ fn step(step: &Step, context: &mut Context) -> Result<()> {
         Step::User(action) => action.apply(held),
         Step::Caps(action) => action.apply(held),
         Step::Program(action) => action.apply(held),
-        Step::Seccomp(filter) => filter.apply(),
+        Step::Seccomp(filter) => crate::setup::seccomp::apply(filter).map(drop),
         Step::Hooks(kind, list) => run_hooks(*kind, list, context),
         Step::AwaitStart => await_start(context),
         other => Err(Failure::refused(other.to_string(), Errno::ENOSYS, "a step of the parent in the child's hands")),
@@ -67,7 +71,11 @@ fn step(step: &Step, context: &mut Context) -> Result<()> {
 }
 
 fn wire(context: &Context) -> Result<&std::os::fd::OwnedFd> {
-    context.starter.as_ref().or(context.wire.as_ref()).ok_or_else(|| Failure::refused("sendmsg()", Errno::ENOTCONN, "nobody listens"))
+    context
+        .starter
+        .as_ref()
+        .or(context.wire.as_ref())
+        .ok_or_else(|| Failure::refused("sendmsg()", Errno::ENOTCONN, "nobody listens"))
 }
 
 /// A parent that died closes its end: then there is no container either.
@@ -107,8 +115,9 @@ fn run_hooks(kind: hooks::Kind, list: &[crate::input::config::Hook], context: &C
     let pid = own.and_then(|name| name.to_str()?.parse().ok());
     let document = crate::state::document(&context.state, crate::state::status::Status::of_hook(kind), pid);
     for (index, hook) in list.iter().enumerate() {
-        hooks::run(kind, index, hook, &document)
-            .map_err(|error| Failure::refused(format!("execve({:?})", hook.path), Errno::ECANCELED, error.to_string()))?;
+        hooks::run(kind, index, hook, &document).map_err(|error| {
+            Failure::refused(format!("execve({:?})", hook.path), Errno::ECANCELED, error.to_string())
+        })?;
     }
     Ok(())
 }

@@ -14,7 +14,9 @@ pub fn hint(step: &Step, failure: &Failure) -> Option<String> {
         (Step::Clone(_), Errno::ENOSPC) => "a limit in /proc/sys/user/max_*_namespaces is reached",
         (Step::Clone(_), Errno::EAGAIN) => "a limit on processes is reached: RLIMIT_NPROC, pids.max or kernel.pid_max",
         (Step::IdMap(_), Errno::EINVAL) => "the ranges must not overlap, and id 0 must be mapped",
-        (Step::Console(_), Errno::ENOENT | Errno::ECONNREFUSED) => "the caller of --console-socket must listen before it calls us",
+        (Step::Console(_), Errno::ENOENT | Errno::ECONNREFUSED) => {
+            "the caller of --console-socket must listen before it calls us"
+        }
         (Step::Limit(_), Errno::EPERM | Errno::EACCES) => "raising it needs CAP_SYS_RESOURCE",
         _ => return None,
     };

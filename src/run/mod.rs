@@ -17,7 +17,6 @@ use crate::setup::{Held, namespaces};
 use crate::state::State;
 use crate::state::store::{Entry, Store};
 use crate::sys::{Failure, name, plain};
-use nix::fcntl::Flock;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -42,7 +41,7 @@ pub struct Context {
     /// v1: the `tasks` files, open for writing.
     pub tasks: Vec<OwnedFd>,
     /// The lock that init lets go of by execve or death.
-    pub lock: Option<Flock<File>>,
+    pub lock: Option<File>,
     /// The start gate.
     pub listener: Option<OwnedFd>,
     /// Who starts us: from then on failures go there.

@@ -11,7 +11,7 @@ use crate::state::{self, Process};
 use crate::sys::process::{self, End, Parent, Side, clone3, exit_now};
 use crate::sys::{Called, Failure, socket};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::fs::File;
 use std::io::Write;
@@ -32,10 +32,16 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
         }
         Step::OpenCgroup(dir) => {
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            context.cgroup = Some(open(dir, flags, Mode::empty()).called(|| format!("openat({dir:?})")).map_err(worded)?);
+            context.cgroup =
+                Some(open(dir, flags, Mode::empty()).called(|| format!("openat({dir:?})")).map_err(worded)?);
+            Ok(())
+        }
+        Step::OpenProc => {
+            context.held.proc = Some(crate::sys::path::host_proc().map_err(worded)?);
             Ok(())
         }
         Step::Namespace(action) => action.apply(&mut context.namespaces).map_err(worded),
+        Step::Mount(action) => action.apply(&mut context.held).map_err(worded),
         Step::Console(socket) => console(socket.as_deref(), context).map_err(worded),
         Step::Hold(what) => hold(*what, context).map_err(worded),
         Step::Clone(how) => clone(how, context).map_err(worded),
@@ -111,7 +117,8 @@ fn record(what: Record, context: &mut Context) -> Result<()> {
     let Some(store) = &context.store else { return Ok(()) };
     match what {
         Record::Intent => {
-            context.entry = Some(store.make(&context.state, &[("config.json", &context.configuration), ("held", b"")])?);
+            context.entry =
+                Some(store.make(&context.state, &[("config.json", &context.configuration), ("held", b"")])?);
             Ok(())
         }
         Record::Init | Record::Ready => {
@@ -136,8 +143,9 @@ fn hold(what: Hold, context: &mut Context) -> crate::sys::Result<()> {
     match what {
         Hold::Lock => {
             let file = entry.open_file("held").called(|| "openat(\"held\")".into())?;
-            let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno);
-            context.lock = Some(lock.called(|| "flock(\"held\", LOCK_EX|LOCK_NB)".into())?);
+            // The lock belongs to the open file, which init shares: closing our descriptor does not let go of it.
+            file.lock().called(|| "flock(\"held\", LOCK_EX)".into())?;
+            context.lock = Some(file);
         }
         Hold::Gate => context.listener = Some(socket::listen_at(entry.dir(), "start")?),
     }
@@ -158,7 +166,9 @@ fn console(socket_path: Option<&Path>, context: &mut Context) -> crate::sys::Res
 /// One clone: returns on both sides. The child's context has a wire and no first process.
 fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
     let (ours, theirs) = socket::pair()?;
-    let side = if how.intermediate { through_intermediate(how, context)? } else {
+    let side = if how.intermediate {
+        through_intermediate(how, context)?
+    } else {
         clone3(how.flags, context.cgroup.as_ref().map(AsFd::as_fd), Parent::Caller)?
     };
     match side {
@@ -168,6 +178,7 @@ fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
             // Init's alone from here on: a copy of ours would outlive it.
             (context.lock, context.listener, context.console) = (None, None, None);
             context.tasks.clear();
+            context.held.trees.clear();
             context.cgroup = None;
         }
         Side::Child => {
@@ -230,7 +241,14 @@ fn run_hooks(kind: hooks::Kind, list: &[crate::input::config::Hook], context: &m
 
 fn create_file(path: &Path) -> crate::sys::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    File::options().write(true).create(true).truncate(true).mode(0o644).custom_flags(libc::O_CLOEXEC).open(path).called(|| format!("openat({path:?})"))
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .custom_flags(libc::O_CLOEXEC)
+        .open(path)
+        .called(|| format!("openat({path:?})"))
 }
 
 /// Whole or not at all: a reader that polls for the file finds a number in it.

@@ -22,7 +22,7 @@ use crate::sys::path::{self, Links, clean};
 use crate::sys::{Called, Failure, Result, mount};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, fstat, fstatat, makedev, mknodat, umask};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat, major, makedev, minor, mknodat, umask};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use std::ffi::OsStr;
 use std::fmt;
@@ -132,6 +132,11 @@ impl Drop for Umask {
 }
 
 impl Action {
+    /// The place in the configuration; the defaults have none of their own.
+    pub fn place(&self) -> String {
+        format!("linux.devices {}", self.directory.display())
+    }
+
     /// Makes the nodes and links below `held.root`.
     pub fn apply(&self, held: &mut Held) -> Result<()> {
         let mode = Mode::from_bits_truncate(0o755);
@@ -225,8 +230,12 @@ fn same(found: OwnedFd, node: &Device, place: &str) -> Result<OwnedFd> {
     if is == kind(node) && numbers {
         return Ok(found);
     }
-    let want = format!("{} {}:{}", path::word(kind(node)), node.major, node.minor);
-    let words = format!("{} {place} is {}, not {want}", node.path.display(), path::word(is));
+    let numbers = |kind: SFlag, rdev| match kind {
+        SFlag::S_IFCHR | SFlag::S_IFBLK => format!("{} {}:{}", path::word(kind), major(rdev), minor(rdev)),
+        kind => path::word(kind).to_owned(),
+    };
+    let want = numbers(kind(node), makedev(node.major.into(), node.minor.into()));
+    let words = format!("{} {place} is {}, not {want}", node.path.display(), numbers(is, stat.st_rdev));
     Err(Failure::refused(shown(node), Errno::EEXIST, words))
 }
 
@@ -258,12 +267,19 @@ fn shown(node: &Device) -> String {
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut calls =
-            vec![format!("openat2(root, {:?}); [mkdirat(root, {:?})]; umask(0)", self.directory, self.directory)];
+        let directory = &self.directory;
+        let parent = directory.parent().unwrap_or(directory);
+        let mut calls = vec![format!(
+            "openat2(root, {directory:?}); [openat2(root, {parent:?}); mkdirat({directory:?}); openat({directory:?}, \
+             O_PATH|O_NOFOLLOW)]; umask(0)"
+        )];
         for node in &self.nodes {
             let path = &node.path;
             if self.means == Means::Bind && node.kind != DeviceKind::Fifo {
-                calls.push(format!("open_tree({path:?}, CLONE); fstat; openat({path:?}, O_CREAT|O_EXCL); openat({path:?}, O_PATH|O_NOFOLLOW); fstat; move_mount({path:?})"));
+                calls.push(format!(
+                    "open_tree({path:?}, CLONE); fstat; openat({path:?}, O_CREAT|O_EXCL); openat({path:?}, O_PATH|O_NOFOLLOW); \
+                     fstat; move_mount({path:?})"
+                ));
                 continue;
             }
             calls.push(shown(node));

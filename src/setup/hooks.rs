@@ -101,6 +101,15 @@ impl Action {
     }
 }
 
+/// Runs hooks whose failure changes nothing any more (poststart, poststop): each is logged, and the next one runs.
+pub fn run_all_warning(kind: Kind, hooks: &[Hook], state_json: &[u8]) {
+    for (index, hook) in hooks.iter().enumerate() {
+        if let Err(error) = run(kind, index, hook, state_json) {
+            log::warn!("{error}");
+        }
+    }
+}
+
 /// How much of what a hook prints is kept.
 const KEPT: usize = 4096;
 

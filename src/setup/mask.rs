@@ -60,6 +60,14 @@ const EMPTY: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
 const NULL: &str = "/dev/null";
 
 impl Action {
+    /// The place in the configuration.
+    pub fn place(&self) -> &'static str {
+        match self {
+            Action::Readonly(_) => "linux.readonlyPaths",
+            Action::Mask(_) => "linux.maskedPaths",
+        }
+    }
+
     /// Covers the paths that exist below `held.root`.
     pub fn apply(&self, held: &mut Held) -> Result<()> {
         let root = path::opened(&held.root)?;

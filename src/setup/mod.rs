@@ -19,6 +19,7 @@ pub mod limits;
 pub mod mask;
 pub mod mounts;
 pub mod names;
+pub mod namespaces;
 pub mod options;
 pub mod program;
 pub mod rootfs;
@@ -34,6 +35,8 @@ pub struct Held {
     pub root: Option<OwnedFd>,
     /// The host's procfs, checked to be one: `thread-self/attr`, `sys`, `self/fd` are reached through it, never by path.
     pub proc: Option<OwnedFd>,
+    /// Trees that the parent cloned for the mount at a place (`mounts[3]`), taken by it: see `mounts::early`.
+    pub trees: Vec<(String, OwnedFd)>,
     /// The slave side of the container's terminal.
     pub terminal: Option<OwnedFd>,
     /// The master side, until it is sent away.
@@ -44,6 +47,8 @@ pub struct Held {
     pub home: Option<String>,
     /// The working directory was entered before the change of user.
     pub entered: bool,
+    /// Sentences for the log of whoever asked for the container.
+    pub warnings: Vec<String>,
     /// The program that was found, laid out for execve.
     pub program: Option<Program>,
 }

@@ -12,6 +12,10 @@
 //! cgroups: on v2 a cgroup2 mount inside the new cgroup namespace, otherwise (where it would take 10 ms, and show the
 //! whole tree) a bind of the container's own directory; on v1 a tmpfs with one bind for each hierarchy.
 //!
+//! In a user namespace the child may not be able to reach the host's files, nor map their owners. So the parent clones such
+//! sources before the clone (`early`), and the child attaches what it inherited. A mount shows mapped owners (`idmap`) by the maps
+//! of a user namespace, which a process that does nothing holds for that moment.
+//!
 //! What goes wrong: `/proc` or `/sys` in the root is a symbolic link, and the mount lands elsewhere (CVE-2019-19921); something
 //! else is mounted over `/proc`, and what the runtime writes there is lost (CVE-2019-16884). Both are refused. In a user
 //! namespace sysfs can only be mounted with a network namespace of its own, so the host's is bound instead, its attributes
@@ -19,12 +23,14 @@
 
 mod apply;
 mod copy_up;
+mod early;
+mod long;
 mod shown;
 #[cfg(test)]
 mod tests;
 
 use crate::input::Fault;
-use crate::input::config::Mount;
+use crate::input::config::{IdMapping, Mount};
 use crate::setup::options::{self, Data, Options};
 use crate::sys::mount::{Change, Reach, attr};
 use crate::sys::path::{Links, clean};
@@ -36,14 +42,32 @@ use std::path::{Path, PathBuf};
 pub struct Facts<'a> {
     /// The bundle, absolute: relative sources of binds begin here.
     pub bundle: &'a Path,
+    /// The root file system on the host, absolute: a bind whose source lies in it may be made by an earlier mount.
+    pub rootfs: &'a Path,
     /// The container's own cgroups.
     pub cgroups: Cgroups<'a>,
     /// The container has a cgroup namespace of its own, entered before the mounts.
     pub cgroup_namespace: bool,
-    /// The container has a user namespace of its own.
-    pub user_namespace: bool,
+    /// The container's user namespace.
+    pub user: User<'a>,
     /// The container has a new network namespace, owned by its user namespace if there is one.
     pub network_namespace: bool,
+}
+
+/// Whose ids the container has.
+#[derive(Clone, Copy, Debug)]
+pub enum User<'a> {
+    /// The host's.
+    Host,
+    /// Those of a new user namespace.
+    New {
+        /// `linux.uidMappings`
+        users: &'a [IdMapping],
+        /// `linux.gidMappings`
+        groups: &'a [IdMapping],
+    },
+    /// Those of the namespace that this file stands for.
+    Joined(&'a Path),
 }
 
 /// The container's own cgroups, absolute paths on the host.
@@ -80,6 +104,8 @@ pub struct Action {
 enum What {
     New(New),
     Bind(Bind),
+    /// The parent's part of a bind.
+    Early(Bind),
     Legacy(Legacy),
     Remount(Remount),
     /// A tmpfs becomes read-only.
@@ -95,10 +121,11 @@ struct New {
     flags: Vec<&'static str>,
     data: Vec<Data>,
     attributes: u64,
-    /// `r` words: they can only matter for later mounts' parents, and are set on the one mount.
     links: Links,
     mode: RootMode,
     content: Content,
+    /// What is bound instead where the namespace may not mount it: the container's own cgroup.
+    instead: Option<PathBuf>,
 }
 
 /// Where the permissions of a new file system's root come from.
@@ -127,6 +154,35 @@ struct Bind {
     tree: Change,
     links: Links,
     source_must_be: Kind,
+    cloned_by: Cloned,
+    idmap: Option<IdMap>,
+}
+
+/// Who clones the source of a bind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cloned {
+    /// The child, when the mount's turn comes.
+    Child,
+    /// The parent, before the clone: only it may map owners.
+    Parent,
+    /// Both, and the parent's is used where the child has no access: a clone of its own keeps the attributes that the kernel has
+    /// locked for the namespace, the parent's does not.
+    Both,
+}
+
+/// Owners shown other than they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct IdMap {
+    reach: Reach,
+    owner: Owner,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owner {
+    /// A user namespace made for this with these maps.
+    Maps { users: Vec<IdMapping>, groups: Vec<IdMapping> },
+    /// The namespace that the container joins.
+    Namespace(PathBuf),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +231,13 @@ const OVER_PROC: [&str; 10] = [
 /// What a cgroup mount always gets.
 const CGROUP: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC;
 
+impl Action {
+    /// Does it only close what was mounted before, after everything in it is made?
+    pub fn seals(&self) -> bool {
+        matches!(self.what, What::Seal)
+    }
+}
+
 /// Decides the mounts, in order. All faults at once.
 pub fn decide(mounts: &[Mount], facts: &Facts) -> Result<Vec<Action>, Vec<Fault>> {
     let mut actions = Vec::new();
@@ -208,6 +271,17 @@ pub fn decide_late(mounts: &[Mount]) -> Vec<Action> {
     mounts.iter().enumerate().filter(|(i, mount)| sealed(mount) && last_there(*i)).map(seal).collect()
 }
 
+/// The parent's part, before the clone: trees that only it may clone or map. They are kept in `held.trees`, which the child inherits.
+pub fn early(actions: &[Action]) -> Vec<Action> {
+    let early = |action: &Action| match &action.what {
+        What::Bind(bind) if bind.cloned_by != Cloned::Child => {
+            Some(Action { what: What::Early(bind.clone()), propagation: vec![], ..action.clone() })
+        }
+        _ => None,
+    };
+    actions.iter().filter_map(early).collect()
+}
+
 fn one(i: usize, mount: &Mount, facts: &Facts) -> Result<Action, Vec<Fault>> {
     let options = options::parse(&mount.options);
     let target = clean(&mount.destination);
@@ -236,8 +310,18 @@ fn one(i: usize, mount: &Mount, facts: &Facts) -> Result<Action, Vec<Fault>> {
     if options.copy_up && (mount.kind != "tmpfs" || binds) {
         fault("options", "tmpcopyup is for tmpfs only");
     }
-    if options.idmap.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        fault("options", "idmap and ridmap are not supported yet");
+    let maps = (mount.uid_mappings.is_empty(), mount.gid_mappings.is_empty());
+    let idmapped = options.idmap.is_some() || maps != (true, true);
+    if idmapped && !binds {
+        fault("options", "idmap and ridmap are for binds only");
+    }
+    match (idmapped, maps) {
+        (_, (true, false)) => fault("uidMappings", "missing: gidMappings alone map no users"),
+        (_, (false, true)) => fault("gidMappings", "missing: uidMappings alone map no groups"),
+        (true, (true, true)) if matches!(facts.user, User::Host) => {
+            fault("uidMappings", "missing: idmap without a user namespace must say how to map");
+        }
+        _ => {}
     }
     if !faults.is_empty() {
         return Err(faults);
@@ -258,29 +342,55 @@ fn what(mount: &Mount, target: &Path, options: Options, facts: &Facts) -> What {
     }
     let bind = |source: PathBuf, reach, options: &Options| {
         let source_must_be = if target == Path::new("/proc") { Kind::Proc } else { Kind::Any };
-        What::Bind(Bind { source, reach, this: options.this, tree: options.tree, links, source_must_be })
+        let (this, tree) = (options.this, options.tree);
+        Bind { source, reach, this, tree, links, source_must_be, cloned_by: Cloned::Child, idmap: None }
     };
     if options.bind.is_some() || mount.kind == "bind" {
         let source = facts.bundle.join(mount.source.as_deref().unwrap_or(Path::new("")));
-        return bind(source, options.bind.unwrap_or_default(), &options);
+        // What an earlier mount may have made is not there before the clone.
+        let outside = !matches!(facts.user, User::Host) && !source.starts_with(facts.rootfs);
+        let idmap = idmap(mount, &options, facts);
+        let cloned_by = match (&idmap, outside) {
+            (Some(_), _) => Cloned::Parent,
+            (None, true) => Cloned::Both,
+            (None, false) => Cloned::Child,
+        };
+        return What::Bind(Bind { cloned_by, idmap, ..bind(source, options.bind.unwrap_or_default(), &options) });
     }
     match (mount.kind.as_str(), facts.cgroups) {
-        ("sysfs", _) if facts.user_namespace && !facts.network_namespace => {
+        ("sysfs", _) if !matches!(facts.user, User::Host) && !facts.network_namespace => {
             let merged = Change {
                 set: options.this.set | options.tree.set,
                 clear: options.tree.clear & attr::ATIME | options.this.clear & attr::ATIME,
                 propagation: 0,
             };
-            bind("/sys".into(), Reach::Tree, &Options { this: Change::default(), tree: merged, ..options })
+            What::Bind(bind("/sys".into(), Reach::Tree, &Options { this: Change::default(), tree: merged, ..options }))
         }
         ("cgroup", Cgroups::Legacy(own)) => What::Legacy(legacy(own, &options)),
         ("cgroup" | "cgroup2", Cgroups::Unified(own)) if !facts.cgroup_namespace => {
             let this = Change { set: options.this.set | CGROUP, ..options.this };
-            bind(own.to_owned(), Reach::Tree, &Options { this, ..options })
+            What::Bind(bind(own.to_owned(), Reach::Tree, &Options { this, ..options }))
         }
-        ("cgroup", Cgroups::Unified(_)) => What::New(new("cgroup2", mount, options, links)),
+        // Whose cgroup namespace it is decides the kernel: a joined one may belong to another user namespace.
+        ("cgroup" | "cgroup2", Cgroups::Unified(own)) => {
+            What::New(New { instead: Some(own.to_owned()), ..new("cgroup2", mount, options, links) })
+        }
         (kind, _) => What::New(new(kind, mount, options, links)),
     }
+}
+
+fn idmap(mount: &Mount, options: &Options, facts: &Facts) -> Option<IdMap> {
+    let reach = options.idmap.unwrap_or_default();
+    let owner = match facts.user {
+        _ if !mount.uid_mappings.is_empty() => {
+            Owner::Maps { users: mount.uid_mappings.clone(), groups: mount.gid_mappings.clone() }
+        }
+        _ if options.idmap.is_none() => return None,
+        User::New { users, groups } => Owner::Maps { users: users.to_vec(), groups: groups.to_vec() },
+        User::Joined(path) => Owner::Namespace(path.to_owned()),
+        User::Host => return None,
+    };
+    Some(IdMap { reach, owner })
 }
 
 fn new(kind: &str, mount: &Mount, options: Options, links: Links) -> New {
@@ -303,6 +413,7 @@ fn new(kind: &str, mount: &Mount, options: Options, links: Links) -> New {
         links,
         mode: if kind == "tmpfs" && !has_mode { RootMode::Covered } else { RootMode::Own },
         content: if options.copy_up { Content::Covered } else { Content::Empty },
+        instead: None,
     }
 }
 

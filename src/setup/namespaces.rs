@@ -141,7 +141,11 @@ impl fmt::Display for Action {
             Action::JoinPidForChildren => write!(f, "openat(\"/proc/self/ns/pid\"); setns(pid, NEWPID)"),
             Action::NewTimeForChildren(offsets) => {
                 write!(f, "openat(\"/proc/self/ns/time\"); unshare(NEWTIME)")?;
-                if offsets.is_empty() { Ok(()) } else { write!(f, "; openat(\"/proc/self/timens_offsets\"); write({:?})", lines(offsets)) }
+                if offsets.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, "; openat(\"/proc/self/timens_offsets\"); write({:?})", lines(offsets))
+                }
             }
             Action::Restore(kind) => write!(f, "setns(own {}, {})", file(*kind), Flags(flag(*kind))),
             Action::JoinProcess(_, flags) => write!(f, "setns(pidfd of init, {})", Flags(*flags)),
@@ -177,8 +181,9 @@ impl Action {
     pub fn apply(&self, opened: &mut Opened) -> Result<()> {
         match self {
             Action::Open(kind, path) => {
-                let fd = open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK, Mode::empty())
-                    .called(|| format!("openat({path:?})"))?;
+                let fd =
+                    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK, Mode::empty())
+                        .called(|| format!("openat({path:?})"))?;
                 check_kind(&fd, *kind, path)?;
                 opened.to_join.push((*kind, fd));
                 Ok(())
@@ -194,8 +199,11 @@ impl Action {
                     return Ok(());
                 }
                 let path = "/proc/self/timens_offsets";
-                let fd = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()).called(|| format!("openat({path:?})"))?;
-                write(&fd, lines(offsets).as_bytes()).map(drop).called(|| format!("write({path:?}, {:?})", lines(offsets)))
+                let fd = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+                    .called(|| format!("openat({path:?})"))?;
+                write(&fd, lines(offsets).as_bytes())
+                    .map(drop)
+                    .called(|| format!("write({path:?}, {:?})", lines(offsets)))
             }
             Action::Restore(kind) => enter(&opened.own, *kind),
             Action::JoinProcess(_, flags) => {
@@ -266,7 +274,11 @@ mod tests {
 
     #[test]
     fn a_joined_user_namespace_comes_last_and_owns_the_new_ones() {
-        let all = decide(&[at(NamespaceKind::User, "/u"), at(NamespaceKind::Network, "/n"), new(NamespaceKind::Mount)], &[], Birth::InCgroup);
+        let all = decide(
+            &[at(NamespaceKind::User, "/u"), at(NamespaceKind::Network, "/n"), new(NamespaceKind::Mount)],
+            &[],
+            Birth::InCgroup,
+        );
         assert_eq!(all.joined.last().map(|(kind, _)| *kind), Some(NamespaceKind::User));
         assert_eq!((Flags(all.clone).to_string(), Flags(all.unshare).to_string()), ("0".into(), "NEWNS".into()));
         assert!(!all.intermediate);

@@ -17,21 +17,25 @@
 use super::Held;
 use crate::input::config::{Propagation, Root};
 use crate::sys::mount::{self, Change, Reach, attr};
-use crate::sys::path;
-use crate::sys::{Called, Failure, Result};
+use crate::sys::{Called, Failure, Result, path, procfs};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
+use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// How the directory becomes `/`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Way {
     /// pivot_root(2), the normal way.
+    #[default]
     Pivot,
     /// `--no-pivot`: the root is moved over `/` and entered with chroot(2). For a host whose `/` is the initial ramfs.
     Move,
@@ -71,7 +75,12 @@ pub enum Action {
         ties: Ties,
     },
     /// Moves `held.root` over `/`, and enters it.
-    Move,
+    Move {
+        /// Absolute path on the host: procfs and sysfs mounts outside of it are taken away first.
+        path: PathBuf,
+        /// Kept: the host's mounts outside of it are made slaves before, so that the host keeps them.
+        ties: Ties,
+    },
     /// Enters `held.root`.
     Chroot,
     /// Sets the propagation of the new root mount: what `rootfsPropagation` really asks for.
@@ -104,7 +113,7 @@ pub fn decide(root: &Root, path: &Path, propagation: Option<Propagation>, way: W
         Some(Propagation::Private | Propagation::Unbindable) => (Propagation::Private, Ties::Cut),
         Some(Propagation::Slave) | None => (Propagation::Slave, Ties::Cut),
     };
-    let enter = if way == Way::Pivot { Action::Pivot { ties } } else { Action::Move };
+    let enter = if way == Way::Pivot { Action::Pivot { ties } } else { Action::Move { path: path.clone(), ties } };
     // `private`, `slave` and the default are true already: the clone has them from the tree that it was cloned from.
     let last = propagation.filter(|p| matches!(p, Propagation::Shared | Propagation::Unbindable)).map(Action::Finish);
     Steps {
@@ -124,6 +133,22 @@ fn flag(propagation: Propagation) -> MsFlags {
 }
 
 impl Action {
+    /// Why it stands where it stands.
+    pub fn why(&self) -> &'static str {
+        match self {
+            Action::Propagate(_) => "before any mount is cloned: with a shared / the host would hear of every one",
+            Action::Open { .. } => {
+                "opened once, and a mount of its own, as pivot_root wants; every path below begins at it"
+            }
+            Action::OpenOnly { .. } => "opened once; every path below begins at it",
+            Action::Pivot { .. } => "chroot can be escaped by fchdir; a pivoted root has no way back",
+            Action::Move { .. } => "--no-pivot: the host's / is the initial ramfs, which pivot_root refuses",
+            Action::Chroot => "no mount namespace of its own: only the paths of this process change",
+            Action::Finish(_) => "not before: pivot_root refuses a shared root, and open_tree an unbindable one",
+            Action::Readonly => "after everything that is made in it",
+        }
+    }
+
     /// Executes the step in the child.
     pub fn apply(&self, held: &mut Held) -> Result<()> {
         match self {
@@ -145,7 +170,8 @@ impl Action {
                 umount2(".", MntFlags::MNT_DETACH).called(|| "umount2(\".\", MNT_DETACH)".into())?;
                 chdir("/").called(|| "chdir(\"/\")".into())
             }
-            Action::Move => {
+            Action::Move { path, ties } => {
+                uncover(held, path, *ties)?;
                 let root = root(held)?;
                 fchdir(root).called(|| "fchdir(root)".into())?;
                 mount::attach_at(root, AT_FDCWD, "/").called(|| "move_mount(root, \"/\")".into())?;
@@ -160,6 +186,75 @@ impl Action {
                 .called(|| "mount_setattr(\"/\", set=RDONLY)".into()),
         }
     }
+}
+
+/// Takes away every procfs and sysfs of the host. chroot leaves the host's mounts in the namespace, and with one of these in
+/// reach a process with CAP_SYS_ADMIN could mount an unmasked one (the kernel allows what is visible already).
+fn uncover(held: &Held, rootfs: &Path, ties: Ties) -> Result<()> {
+    let own;
+    let proc = match &held.proc {
+        Some(proc) => proc,
+        None => {
+            own = path::host_proc()?;
+            &own
+        }
+    };
+    let mut info = String::new();
+    let file = procfs::open(proc, "thread-self/mountinfo", OFlag::O_RDONLY)?;
+    File::from(file).read_to_string(&mut info).called(|| "read(\"thread-self/mountinfo\")".into())?;
+    let outside: Vec<(PathBuf, &str)> = mount_points(&info).filter(|(place, _)| !place.starts_with(rootfs)).collect();
+    if ties == Ties::Kept {
+        // One by one, because all of them at once would be those of the container, too.
+        outside.iter().try_for_each(|(place, _)| {
+            match mount::change_at(place, Reach::This, &Change::propagate(MsFlags::MS_SLAVE)) {
+                // Hidden below another mount, so out of reach.
+                Ok(()) | Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+                Err(errno) => Err(errno).called(|| format!("mount_setattr({place:?}, SLAVE)")),
+            }
+        })?;
+    }
+    for (place, _) in outside.into_iter().filter(|(_, kind)| ["proc", "sysfs"].contains(kind)) {
+        match umount2(&place, MntFlags::MNT_DETACH) {
+            // Gone with an outer one.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            // Locked: in a user namespace. Then it is hidden.
+            Err(Errno::EINVAL | Errno::EPERM) => {
+                let hide = nix::mount::mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), None::<&str>);
+                hide.called(|| format!("mount(\"tmpfs\", {place:?})"))?;
+            }
+            Err(errno) => return Err(errno).called(|| format!("umount2({place:?}, MNT_DETACH)")),
+        }
+    }
+    Ok(())
+}
+
+/// Mount points and types in the text of a mountinfo (proc(5)), innermost last.
+fn mount_points(info: &str) -> impl Iterator<Item = (PathBuf, &str)> {
+    info.lines().filter_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        Some((unescape(before.split(' ').nth(4)?), after.split(' ').next()?))
+    })
+}
+
+/// `\\040` is a space in mountinfo.
+fn unescape(text: &str) -> PathBuf {
+    let bytes = text.as_bytes();
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let octal = bytes.get(at + 1..at + 4).filter(|_| bytes[at] == b'\\').and_then(|o| std::str::from_utf8(o).ok());
+        match octal.and_then(|o| u8::from_str_radix(o, 8).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 4;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(out))
 }
 
 fn enter() -> Result<()> {
@@ -204,7 +299,8 @@ fn attach_root(path: &Path, ties: Ties) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Makes the mount that holds a directory private. Its root is found by going up until mount_setattr stops saying EINVAL.
+/// Makes the mount that holds a directory private, in this namespace only, or the attached root would appear on the host. A volume
+/// on the very same mount loses its tie to the host, as with runc; a rootfs that is a mount of its own has no such neighbour. Its root is found by going up until mount_setattr stops saying EINVAL.
 fn privatize_parent(place: &OwnedFd) -> Result<()> {
     let private = Change::propagate(MsFlags::MS_PRIVATE);
     let mut at = place.try_clone().called(|| "dup(root)".into())?;
@@ -253,7 +349,7 @@ impl fmt::Display for Action {
                 }
                 f.write_str("umount2(\".\", MNT_DETACH); chdir(\"/\")")
             }
-            Action::Move => f.write_str("fchdir(root); move_mount(root, \"/\"); chroot(\".\"); chdir(\"/\")"),
+            Action::Move { .. } => f.write_str("openat2(proc, \"thread-self/mountinfo\"); read; [mount_setattr(SLAVE)]; [umount2(MNT_DETACH)]; fchdir(root); move_mount(root, \"/\"); chroot(\".\"); chdir(\"/\")"),
             Action::Chroot => f.write_str("fchdir(root); chroot(\".\"); chdir(\"/\")"),
             Action::Finish(how) => f.write_str(&set("/", Reach::This, *how)),
             Action::Readonly => f.write_str(&shown("/", Reach::This, &Change::set(attr::RDONLY))),

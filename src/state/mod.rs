@@ -52,9 +52,6 @@ pub struct State {
     pub ready: bool,
     /// Its cgroup.
     pub cgroup: Cgroup,
-    /// The cgroup existed before, and is not ours to remove.
-    #[serde(default)]
-    pub cgroup_is_foreign: bool,
 }
 
 /// A process that can be told from a later one with the same number.

@@ -12,7 +12,6 @@
 use super::store::Entry;
 use super::{Process, State};
 use crate::setup::hooks::Kind;
-use nix::fcntl::{Flock, FlockArg};
 use std::fmt;
 
 /// `status` of the runtime specification, and `paused` as runc has it.
@@ -113,18 +112,17 @@ pub fn of(entry: &Entry, state: &State) -> Status {
     }
     if is_held(entry) {
         return match (state.gate, state.ready) {
-            (true, true) if state.cgroup.is_frozen() => Status::Paused,
+            (true, true) if state.cgroup.is_frozen().unwrap_or(false) => Status::Paused,
             (true, true) => Status::Created,
             _ => Status::Creating,
         };
     }
-    if state.cgroup.is_frozen() { Status::Paused } else { Status::Running }
+    if state.cgroup.is_frozen().unwrap_or(false) { Status::Paused } else { Status::Running }
 }
 
 /// Is init still before its execve? It holds the lock on a close-on-exec descriptor: exec or death lets go of it.
 pub fn is_held(entry: &Entry) -> bool {
-    let Ok(file) = entry.open_file("held") else { return false };
-    Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
+    entry.open_file("held").is_ok_and(|file| file.try_lock_shared().is_err())
 }
 
 #[cfg(test)]

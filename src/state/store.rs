@@ -9,7 +9,7 @@ use super::{FORMAT, State};
 use crate::error::{Error, Result};
 use crate::sys::Called;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, AT_FDCWD, Flock, FlockArg, OFlag, RenameFlags, open, openat, renameat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat, write};
 use std::fs::File;
@@ -35,7 +35,7 @@ pub struct Entry {
 /// An entry whose directory is locked against other changes, until it is dropped.
 #[derive(Debug)]
 pub struct Locked {
-    _lock: Flock<OwnedFd>,
+    _lock: File,
 }
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
@@ -59,8 +59,14 @@ impl Store {
         let place = self.path.join(&transient);
         let made = mkdir(&place).or_else(|errno| match errno {
             Errno::ENOENT => {
-                std::fs::create_dir_all(&self.path).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
-                nix::sys::stat::fchmodat(AT_FDCWD, &self.path, Mode::S_IRWXU, nix::sys::stat::FchmodatFlags::FollowSymlink)?;
+                std::fs::create_dir_all(&self.path)
+                    .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+                nix::sys::stat::fchmodat(
+                    AT_FDCWD,
+                    &self.path,
+                    Mode::S_IRWXU,
+                    nix::sys::stat::FchmodatFlags::FollowSymlink,
+                )?;
                 mkdir(&place)
             }
             // Left by a killed process whose number is ours now.
@@ -74,10 +80,12 @@ impl Store {
         let filled = self.fill(&place, state, files);
         let taken = filled.and_then(|dir| {
             let target = self.path.join(&state.id);
-            match renameat2(AT_FDCWD, &place, AT_FDCWD, &target, RenameFlags::RENAME_NOREPLACE) {
+            match crate::sys::rename_new(&place, &target) {
                 Ok(()) => Ok(Entry { dir, path: target }),
                 Err(Errno::EEXIST) => Err(self.taken(&state.id)),
-                Err(errno) => Err(Err::<(), _>(errno).called(|| format!("renameat2({place:?}, {target:?})")).unwrap_err().into()),
+                Err(errno) => {
+                    Err(Err::<(), _>(errno).called(|| format!("renameat2({place:?}, {target:?})")).unwrap_err().into())
+                }
             }
         });
         if taken.is_err() {
@@ -117,7 +125,8 @@ impl Store {
 
     /// Opens an id's directory, or says that there is none in the words that callers look for.
     pub fn get(&self, id: &str) -> Result<Entry> {
-        self.find(id)?.ok_or_else(|| Error::new("container does not exist").detail(format!("looked in {}", self.path.display())))
+        self.find(id)?
+            .ok_or_else(|| Error::new("container does not exist").detail(format!("looked in {}", self.path.display())))
     }
 
     /// All ids, sorted.
@@ -125,7 +134,9 @@ impl Store {
         let entries = match std::fs::read_dir(&self.path) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(Error::from(Err::<(), _>(e).called(|| format!("openat({:?})", self.path)).unwrap_err())),
+            Err(e) => {
+                return Err(Error::from(Err::<(), _>(e).called(|| format!("openat({:?})", self.path)).unwrap_err()));
+            }
         };
         let mut ids: Vec<String> = entries
             .flatten()
@@ -200,10 +211,9 @@ impl Entry {
     pub fn lock(&self) -> Result<Locked> {
         // A lock belongs to the open file: a second descriptor of our own would not exclude another part of this process.
         let again = openat(&self.dir, ".", DIRECTORY, Mode::empty()).called(|| format!("openat({:?})", self.path))?;
-        match Flock::lock(again, FlockArg::LockExclusive) {
-            Ok(lock) => Ok(Locked { _lock: lock }),
-            Err((_, errno)) => Err(Err::<(), _>(errno).called(|| format!("flock({:?})", self.path)).unwrap_err().into()),
-        }
+        let file = File::from(again);
+        file.lock().called(|| format!("flock({:?})", self.path))?;
+        Ok(Locked { _lock: file })
     }
 
     /// Reads the facts. An older format is understood; a newer one is refused by name.
@@ -228,7 +238,8 @@ impl Entry {
     pub fn save(&self, state: &State) -> Result<()> {
         let transient = format!(".state.{}", std::process::id());
         let saved = write_new(self.dir.as_fd(), &transient, &encode(state)).and_then(|()| {
-            nix::fcntl::renameat(&self.dir, transient.as_str(), &self.dir, "state.json").called(|| "renameat(state.json)".into())
+            nix::fcntl::renameat(&self.dir, transient.as_str(), &self.dir, "state.json")
+                .called(|| "renameat(state.json)".into())
         });
         if saved.is_err() {
             let _ = unlinkat(&self.dir, transient.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -243,7 +254,9 @@ pub fn decode(bytes: &[u8]) -> Result<State> {
     struct Format {
         format: u32,
     }
-    let damaged = |e: serde_json::Error| Error::new(format!("the record is damaged: {e}")).hint("`corten delete -f` still cleans up");
+    let damaged = |e: serde_json::Error| {
+        Error::new(format!("the record is damaged: {e}")).hint("`corten delete -f` still cleans up")
+    };
     let Format { format } = serde_json::from_slice(bytes).map_err(damaged)?;
     if format > FORMAT {
         return Err(Error::new(format!("written by a newer corten (format {format}, this one knows up to {FORMAT})")));

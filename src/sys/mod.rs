@@ -4,8 +4,14 @@
 //! Linux 5.2 and later, pidfds, seccomp, bpf). A failed call is shown as strace would show it.
 #![allow(unsafe_code)]
 
+<<<<<<< HEAD
+#[cfg(feature = "image")]
+pub mod at;
+pub mod bpf;
+=======
 #[cfg(test)]
 pub mod alone;
+>>>>>>> process
 pub mod cred;
 pub mod exec;
 pub mod mount;
@@ -14,9 +20,12 @@ pub mod path;
 pub mod process;
 pub mod procfs;
 pub mod seal;
+<<<<<<< HEAD
+pub mod seccomp;
+=======
 pub mod signal;
+>>>>>>> process
 pub mod socket;
-pub mod tty;
 
 use nix::errno::Errno;
 use std::fmt;
@@ -108,4 +117,25 @@ pub fn describe(fd: impl std::os::fd::AsFd) -> String {
     use std::os::fd::AsRawFd;
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     std::fs::read_link(link).map_or_else(|_| "?".to_owned(), |path| path.display().to_string())
+}
+
+/// renameat2(2) with `RENAME_NOREPLACE`: `EEXIST` where the new name is taken. nix has it for glibc alone.
+pub fn rename_new(from: &std::path::Path, to: &std::path::Path) -> nix::Result<()> {
+    use nix::NixPath;
+    let renamed = from.with_nix_path(|from| {
+        to.with_nix_path(|to| {
+            // SAFETY: two paths that end with NUL and live until the call returns, and integers.
+            check(unsafe {
+                libc::syscall(
+                    libc::SYS_renameat2,
+                    libc::AT_FDCWD,
+                    from.as_ptr(),
+                    libc::AT_FDCWD,
+                    to.as_ptr(),
+                    libc::RENAME_NOREPLACE,
+                )
+            })
+        })
+    });
+    renamed??.map(drop)
 }

@@ -332,7 +332,9 @@ impl Context {
         // Each read takes one message; ENODATA after the last.
         while let Ok(n @ 1..) = nix::unistd::read(&self.fd, &mut line) {
             let text = String::from_utf8_lossy(&line[..n]);
-            words.push(text.trim_end().trim_start_matches(['e', 'w', 'i']).trim_start().to_owned());
+            let text = text.trim_end();
+            // The severity comes first: `e `, `w `, `i `.
+            words.push(["e ", "w ", "i "].iter().find_map(|s| text.strip_prefix(s)).unwrap_or(text).to_owned());
         }
         if words.is_empty() { failure } else { failure.because(words.join("; ")) }
     }

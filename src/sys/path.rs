@@ -64,6 +64,16 @@ pub fn find_below(root: BorrowedFd<'_>, path: &Path, flags: OFlag, links: Links)
     }
 }
 
+/// Like [`make_directory`], for a path that has just been found missing.
+pub fn make_missing_directory(root: BorrowedFd<'_>, path: &Path, mode: Mode, links: Links) -> Result<OwnedFd> {
+    make(root, path, mode, links, Last::Directory)
+}
+
+/// Like [`make_file`], for a path that has just been found missing.
+pub fn make_missing_file(root: BorrowedFd<'_>, path: &Path, mode: Mode, links: Links) -> Result<OwnedFd> {
+    make(root, path, mode, links, Last::File)
+}
+
 /// The directory at `path` below `root` as an `O_PATH` descriptor; what is missing is made with `mode` (and the umask).
 pub fn make_directory(root: BorrowedFd<'_>, path: &Path, mode: Mode, links: Links) -> Result<OwnedFd> {
     match resolve(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY, links) {
@@ -88,7 +98,7 @@ enum Last {
     File,
 }
 
-/// One round: the longest part that exists is opened, the next name is made or, if it is a link, replaced by what it says.
+/// Round after round, until nothing on the way is missing or a symbolic link to what is missing.
 fn make(root: BorrowedFd<'_>, path: &Path, mode: Mode, links: Links, last: Last) -> Result<OwnedFd> {
     let mut path = path.to_owned();
     for _ in 0..TRIES + LINKS {
@@ -97,82 +107,86 @@ fn make(root: BorrowedFd<'_>, path: &Path, mode: Mode, links: Links, last: Last)
             Round::Again(next) => path = next,
         }
     }
-    Err(Failure::refused(
-        format!("openat2(root, {path:?})"),
-        Errno::ELOOP,
-        format!("{path:?} leads through too many symbolic links"),
-    ))
+    let words = format!("{} leads through too many symbolic links", path.display());
+    Err(Failure::refused(format!("openat2(root, {path:?})"), Errno::ELOOP, words))
 }
 
 enum Round {
     Done(OwnedFd),
+    /// The same place, by another path: a link was read, or somebody has changed something meanwhile.
     Again(PathBuf),
 }
 
+/// Opens the longest part that exists, then makes name after name.
 fn round(root: BorrowedFd<'_>, path: &Path, mode: Mode, links: Links, last: Last) -> Result<Round> {
     let names: Vec<&Path> = names(path);
-    // The longest prefix that exists. The whole path was missing a moment ago; if it is there now, somebody was faster.
-    let mut there = names.len();
+    let whole = |names: &[&Path]| names.iter().fold(PathBuf::from("/"), |path, name| path.join(name));
+    // The whole path was missing a moment ago, so its parent is the first to ask for.
+    let mut there = names.len().saturating_sub(1);
     let mut dir = loop {
-        let prefix: PathBuf = names[..there].iter().collect();
-        let prefix = if there == 0 { Path::new("/") } else { &prefix };
-        match resolve(root, prefix, OFlag::O_PATH, links) {
-            Ok(fd) if there == names.len() => return Ok(Round::Done(fd)),
+        let prefix = whole(&names[..there]);
+        match resolve(root, &prefix, OFlag::O_PATH | OFlag::O_DIRECTORY, links) {
             Ok(fd) => break fd,
             Err(Errno::ENOENT) if there > 0 => there -= 1,
             Err(errno) => {
                 return Err(errno)
                     .called(|| format!("openat2(root, {prefix:?})"))
-                    .map_err(|f| explain(f, root, prefix));
+                    .map_err(|f| explain(f, root, &prefix));
             }
         }
-    };
-    let (prefix, missing) = names.split_at(there);
-    let join = |middle: &Path, rest: &[&Path]| {
-        let base = if middle.is_absolute() { PathBuf::new() } else { prefix.iter().collect() };
-        rest.iter().fold(base.join(middle), |path, name| path.join(name))
     };
     // `new/../x` means `x`: there is no way up from what is not there, so it is taken out by its letters.
-    if let Some(up) = missing.iter().skip(1).position(|name| *name == Path::new("..")).map(|i| i + 1) {
-        let rest: Vec<&Path> = missing[..up - 1].iter().chain(&missing[up + 1..]).copied().collect();
-        return Ok(Round::Again(join(Path::new(""), &rest)));
+    if let Some(up) = (there + 1..names.len()).find(|i| names[*i] == Path::new("..")) {
+        let rest = names[..up - 1].iter().chain(&names[up + 1..]).copied().collect::<Vec<_>>();
+        return Ok(Round::Again(whole(&rest)));
     }
-    match readlinkat(&dir, missing[0]) {
-        Ok(to) if links == Links::Follow => return Ok(Round::Again(join(Path::new(&to), &missing[1..]))),
-        Ok(_) => {
-            return Err(Errno::ELOOP).called(|| format!("openat2(root, {path:?})")).map_err(|f| explain(f, root, path));
-        }
-        Err(_) => {}
-    }
-    for (i, name) in missing.iter().enumerate() {
-        let file = last == Last::File && i + 1 == missing.len();
-        let flags = if file {
-            match openat(
-                &dir,
-                *name,
-                OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-                mode,
-            ) {
-                Ok(_) | Err(Errno::EEXIST) => OFlag::O_PATH,
-                Err(errno) => return Err(errno).called(|| format!("openat(root, {path:?}, O_CREAT)")),
-            }
+    for (i, name) in names.iter().enumerate().skip(there) {
+        let file = last == Last::File && i + 1 == names.len();
+        let made = if file {
+            let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            openat(&dir, *name, flags, mode).map(drop)
         } else {
             let mode = if last == Last::File { Mode::from_bits_truncate(0o755) } else { mode };
-            match mkdirat(&dir, *name, mode) {
-                Ok(()) | Err(Errno::EEXIST) => OFlag::O_PATH | OFlag::O_DIRECTORY,
-                Err(errno) => return Err(errno).called(|| format!("mkdirat(root, {path:?})")),
-            }
+            mkdirat(&dir, *name, mode)
         };
-        dir = match openat(&dir, *name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()) {
-            // O_PATH|O_NOFOLLOW opens a link itself: somebody put one where the file was made. The next round reads it.
-            Ok(fd) if file && kind(&fd)? == SFlag::S_IFLNK => return Ok(Round::Again(path.to_owned())),
-            Ok(fd) => fd,
-            // Changed by somebody since: look again from the root.
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(Round::Again(path.to_owned())),
+        match made {
+            // Somebody was faster, or it is a link to nothing.
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) if file => return Err(cannot(errno, format!("openat(root, {path:?}, O_CREAT)"), path)),
+            Err(errno) => return Err(cannot(errno, format!("mkdirat(root, {path:?})"), path)),
+        }
+        let flags = if file { OFlag::O_PATH } else { OFlag::O_PATH | OFlag::O_DIRECTORY };
+        let opened = openat(&dir, *name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
+        dir = match opened {
+            // O_PATH|O_NOFOLLOW opens a link itself.
+            Ok(fd) if !file || kind(&fd)? != SFlag::S_IFLNK => fd,
+            Err(Errno::ENOENT) => return Ok(Round::Again(path.to_owned())),
+            Ok(_) | Err(Errno::ENOTDIR | Errno::ELOOP) => {
+                let call = || format!("openat2(root, {path:?})");
+                return match readlinkat(&dir, *name) {
+                    Ok(_) if links == Links::Refuse => {
+                        Err(Errno::ELOOP).called(call).map_err(|f| explain(f, root, path))
+                    }
+                    // An absolute link replaces what stands before it, as Path::join does it.
+                    Ok(to) => {
+                        let to = whole(&names[..i]).join(Path::new(&to));
+                        Ok(Round::Again(names[i + 1..].iter().fold(to, |path, name| path.join(name))))
+                    }
+                    // No link.
+                    Err(Errno::EINVAL) => Err(Errno::ENOTDIR).called(call).map_err(|f| explain(f, root, path)),
+                    Err(_) => Ok(Round::Again(path.to_owned())),
+                };
+            }
             Err(errno) => return Err(errno).called(|| format!("openat({name:?} of {path:?})")),
         };
     }
     Ok(Round::Done(dir))
+}
+
+fn cannot(errno: Errno, call: String, path: &Path) -> Failure {
+    let words =
+        format!("{} is missing in the root file system and cannot be made: {}", path.display(), super::plain(errno));
+    Failure::refused(call, errno, words)
 }
 
 /// The names of a path in order, without `/` and `.`; `..` stays.

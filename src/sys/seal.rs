@@ -42,7 +42,8 @@ pub fn protect(verb: Option<&str>) -> Result<()> {
         return Ok(());
     }
     let exe = CStr::from_bytes_with_nul(b"/proc/self/exe\0").expect("ends with its only NUL");
-    let own = open(exe, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).called(|| "openat(\"/proc/self/exe\")".into())?;
+    let own =
+        open(exe, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).called(|| "openat(\"/proc/self/exe\")".into())?;
     if is_safe(&own) {
         return Ok(());
     }
@@ -71,7 +72,8 @@ fn close_on_exec() -> u64 {
 fn clone_read_only(exe: &CStr) -> Result<OwnedFd> {
     // SAFETY: a path that ends with NUL, and integers; the descriptor that is returned is ours alone.
     let clone = unsafe {
-        let fd = libc::syscall(libc::SYS_open_tree, AT_FDCWD.as_raw_fd(), exe.as_ptr(), OPEN_TREE_CLONE | close_on_exec());
+        let fd =
+            libc::syscall(libc::SYS_open_tree, AT_FDCWD.as_raw_fd(), exe.as_ptr(), OPEN_TREE_CLONE | close_on_exec());
         check(fd).map(|fd| OwnedFd::from_raw_fd(fd as RawFd))
     }
     .called(|| "open_tree(\"/proc/self/exe\", OPEN_TREE_CLONE)".into())?;
@@ -94,15 +96,22 @@ fn clone_read_only(exe: &CStr) -> Result<OwnedFd> {
 fn copy_to_memory(exe: &CStr) -> Result<OwnedFd> {
     use nix::sys::memfd::{MFdFlags, memfd_create};
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let memory = memfd_create(c"corten", flags).called(|| "memfd_create(MFD_ALLOW_SEALING)".into()).map_err(|failure| match failure.errno {
-        Errno::EACCES => failure.because("vm.memfd_noexec = 2 forbids executable memory, and the mount of the binary cannot be cloned"),
-        _ => failure,
-    })?;
-    let original = open(exe, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).called(|| "openat(\"/proc/self/exe\")".into())?;
+    let memory =
+        memfd_create(c"corten", flags).called(|| "memfd_create(MFD_ALLOW_SEALING)".into()).map_err(|failure| {
+            match failure.errno {
+                Errno::EACCES => failure.because(
+                    "vm.memfd_noexec = 2 forbids executable memory, and the mount of the binary cannot be cloned",
+                ),
+                _ => failure,
+            }
+        })?;
+    let original =
+        open(exe, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).called(|| "openat(\"/proc/self/exe\")".into())?;
     let (mut from, mut to) = (std::fs::File::from(original), std::fs::File::from(memory));
     std::io::copy(&mut from, &mut to).called(|| "sendfile()".into())?;
     // SAFETY: F_ADD_SEALS takes an integer.
-    check(unsafe { libc::fcntl(to.as_raw_fd(), libc::F_ADD_SEALS, SEALS) }.into()).called(|| "fcntl(F_ADD_SEALS)".into())?;
+    check(unsafe { libc::fcntl(to.as_raw_fd(), libc::F_ADD_SEALS, SEALS) }.into())
+        .called(|| "fcntl(F_ADD_SEALS)".into())?;
     Ok(to.into())
 }
 
@@ -117,7 +126,14 @@ fn execute(sealed: &OwnedFd) -> Failure {
     // SAFETY: both lists end with a null pointer and hold pointers to strings that end with NUL; nothing else runs in this
     // process that could change the environment.
     let done = check(unsafe {
-        libc::syscall(libc::SYS_execveat, sealed.as_raw_fd(), c"".as_ptr(), pointers.as_ptr(), environ, libc::AT_EMPTY_PATH)
+        libc::syscall(
+            libc::SYS_execveat,
+            sealed.as_raw_fd(),
+            c"".as_ptr(),
+            pointers.as_ptr(),
+            environ,
+            libc::AT_EMPTY_PATH,
+        )
     });
     let errno = done.err().unwrap_or(Errno::EIO);
     Failure { call: "execveat(sealed)".into(), errno, because: None }

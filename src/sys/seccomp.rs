@@ -55,8 +55,9 @@ pub fn install(flags: u64, program: &[Instruction]) -> nix::Result<Option<OwnedF
     let filter = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: `filter` points to `len` instructions in `program`, which outlives the call and has the layout of `sock_filter`; the
     // kernel copies them and writes nothing.
-    let returned =
-        check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags as libc::c_ulong, &raw const filter) })?;
+    let returned = check(unsafe {
+        libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags as libc::c_ulong, &raw const filter)
+    })?;
     if flags & NEW_LISTENER.bit == 0 {
         return Ok(None);
     }

@@ -28,7 +28,7 @@ const MAX_UTS: usize = 64;
 pub fn config(spec: &oci::Spec, affinity: Option<&Value>, report: &mut Report) -> Config {
     let top = Place::Root;
     let version = spec.version();
-    if !version.is_empty() && !is_version_1(version) {
+    if !is_version_1(version) {
         report.fault(top.key("ociVersion"), format!("{} is not a version 1.x of the specification", quote(version)));
     }
     let annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();

@@ -1,7 +1,7 @@
 //! Executes one mount in the child.
 
 use super::shown::{attach, setattr};
-use super::{Action, Bind, Content, Kind, Legacy, New, Remount, RootMode, What, copy_up};
+use super::{Action, Bind, Cloned, Content, Kind, Legacy, New, Remount, RootMode, What, copy_up, early, long};
 use crate::setup::Held;
 use crate::setup::options::Data;
 use crate::sys::mount::{self, Change, Context, Reach, attr};
@@ -22,10 +22,18 @@ const STICKY: u32 = 0o1777;
 impl Action {
     /// Makes the mount and attaches it below `held.root`.
     pub fn apply(&self, held: &mut Held) -> Result<()> {
+        if let What::Early(bind) = &self.what {
+            let tree = early::clone(bind)?;
+            held.trees.push((self.place.clone(), tree));
+            return Ok(());
+        }
+        let inherited =
+            held.trees.iter().position(|(place, _)| *place == self.place).map(|i| held.trees.swap_remove(i).1);
         let root = path::opened(&held.root)?;
         let mount = match &self.what {
             What::New(new) => new.apply(root, &self.target)?,
-            What::Bind(bind) => bind.apply(root, &self.target)?,
+            What::Bind(bind) => bind.apply(root, &self.target, inherited)?,
+            What::Early(_) => unreachable!("handled above"),
             What::Legacy(legacy) => legacy.apply(root, &self.target)?,
             What::Remount(remount) => remount.apply(root, &self.target)?,
             What::Seal => seal(root, &self.target)?,
@@ -50,25 +58,29 @@ fn put(mount: &OwnedFd, target: &OwnedFd, place: &Path) -> Result<()> {
     mount::attach(mount.as_fd(), target.as_fd()).called(|| attach(place)).map_err(|failure| {
         let kinds = (path::kind(mount), path::kind(target));
         match (failure.errno, kinds) {
-            (Errno::ENOTDIR, (Ok(source), Ok(there))) => failure.because(format!(
-                "{} in the root file system is {}, but the source is {}",
-                place.display(),
-                path::word(there),
-                path::word(source)
-            )),
+            // move_mount(2) says EINVAL, where mount(2) says ENOTDIR.
+            (_, (Ok(source), Ok(there))) if (source == SFlag::S_IFDIR) != (there == SFlag::S_IFDIR) => {
+                failure.because(format!(
+                    "{} in the root file system is {}, but the source is {}",
+                    place.display(),
+                    path::word(there),
+                    path::word(source)
+                ))
+            }
             _ => failure,
         }
     })
 }
 
-/// Finds what is at the target. A path without symbolic links is where it says; through a link it must not end in a procfs.
-fn find(root: BorrowedFd<'_>, target: &Path, flags: OFlag, links: Links) -> Result<Option<OwnedFd>> {
+/// What is at the target, and whether links had to be followed. A path without symbolic links is where it says; through a link it
+/// must not end in a procfs.
+fn find(root: BorrowedFd<'_>, target: &Path, flags: OFlag, links: Links) -> Result<(Option<OwnedFd>, Links)> {
     match path::find_below(root, target, flags, Links::Refuse) {
         Err(failure) if failure.errno == Errno::ELOOP && links == Links::Follow => {
             let found = path::find_below(root, target, flags, Links::Follow)?;
-            found.map(|fd| outside_proc(fd, target)).transpose()
+            Ok((found.map(|fd| outside_proc(fd, target)).transpose()?, Links::Follow))
         }
-        done => done,
+        done => Ok((done?, Links::Refuse)),
     }
 }
 
@@ -83,11 +95,20 @@ fn outside_proc(fd: OwnedFd, target: &Path) -> Result<OwnedFd> {
 
 /// The directory at the target, and whether it was there before.
 fn directory(root: BorrowedFd<'_>, target: &Path, links: Links) -> Result<(OwnedFd, Was)> {
-    if let Some(fd) = find(root, target, OFlag::O_PATH | OFlag::O_DIRECTORY, links)? {
-        return Ok((fd, Was::There));
+    match find(root, target, OFlag::O_PATH | OFlag::O_DIRECTORY, links)? {
+        (Some(fd), _) => Ok((fd, Was::There)),
+        (None, links) => Ok((missing_directory(root, target, links)?, Was::Missing)),
     }
-    let fd = path::make_directory(root, target, DIRECTORY, links)?;
-    Ok((outside_proc(fd, target)?, Was::Missing))
+}
+
+fn missing_directory(root: BorrowedFd<'_>, target: &Path, links: Links) -> Result<OwnedFd> {
+    let fd = path::make_missing_directory(root, target, DIRECTORY, links)?;
+    if links == Links::Follow { outside_proc(fd, target) } else { Ok(fd) }
+}
+
+fn missing_file(root: BorrowedFd<'_>, target: &Path, links: Links) -> Result<OwnedFd> {
+    let fd = path::make_missing_file(root, target, FILE, links)?;
+    if links == Links::Follow { outside_proc(fd, target) } else { Ok(fd) }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,27 +133,66 @@ impl New {
             (RootMode::Covered, Was::Missing) => Some(STICKY),
             (RootMode::Covered, Was::There) => Some(fstat(&place).called(|| "fstat".into())?.st_mode & 0o7777),
         };
-        let context = Context::open(&self.kind)?;
-        if let Some(source) = &self.source {
-            context.set("source", source)?;
+        if long::needed(self) {
+            return long::apply(self, root, &place, target);
         }
-        if let Some(mode) = mode {
-            context.set("mode", &format!("{mode:o}"))?;
-        }
-        configure(&context, &self.flags, &self.data)?;
-        context.create()?;
-        let mount = context.mount(self.attributes)?;
+        let mount = match (self.make(mode), &self.instead) {
+            (Err(failure), Some(own)) if matches!(failure.errno, Errno::EPERM | Errno::EBUSY) => {
+                let own = mount::clone_at(AT_FDCWD, own, Reach::Tree)
+                    .called(|| format!("open_tree({own:?}, CLONE|RECURSIVE)"))?;
+                change(&own, Reach::This, &Change::set(self.attributes))?;
+                own
+            }
+            (made, _) => made?,
+        };
         if self.content == Content::Covered {
             copy_up::copy(place.as_fd(), mount.as_fd())?;
         }
         put(&mount, &place, target)?;
         Ok(mount)
     }
+
+    fn make(&self, mode: Option<u32>) -> Result<OwnedFd> {
+        let make = || {
+            let context = Context::open(&self.kind)?;
+            if let Some(source) = &self.source {
+                context.set("source", source)?;
+            }
+            if let Some(mode) = mode {
+                context.set("mode", &format!("{mode:o}"))?;
+            }
+            configure(&context, &self.flags, &self.data)?;
+            context.create()?;
+            context.mount(self.attributes)
+        };
+        make().map_err(|failure: Failure| match (failure.errno, self.kind.as_str()) {
+            (Errno::EPERM, "proc") => failure
+                .because("procfs can only be mounted by who owns the pid namespace: a user namespace needs a new one"),
+            (Errno::EPERM, "sysfs") => failure.because("sysfs can only be mounted by who owns the network namespace"),
+            (Errno::EPERM, "mqueue") => failure
+                .because("mqueue can only be mounted by who owns the ipc namespace: a user namespace needs a new one"),
+            (Errno::EPERM, kind) if failure.because.is_none() => {
+                failure.because(format!("file system {kind:?} may not be mounted in this user namespace"))
+            }
+            _ => failure,
+        })
+    }
 }
 
 impl Bind {
-    fn apply(&self, root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
-        let tree = self.clone_source()?;
+    fn apply(&self, root: BorrowedFd<'_>, target: &Path, inherited: Option<OwnedFd>) -> Result<OwnedFd> {
+        let tree = match (self.cloned_by, inherited) {
+            (Cloned::Child, _) => self.clone_source()?,
+            (Cloned::Both, Some(tree)) => self.clone_source().or_else(|failure| match failure.errno {
+                Errno::EACCES | Errno::EPERM => Ok(tree),
+                _ => Err(failure),
+            })?,
+            (Cloned::Parent, Some(tree)) => tree,
+            (_, None) => {
+                let words = "the parent has not cloned it before the clone";
+                return Err(Failure::refused(format!("open_tree({:?}, CLONE)", self.source), Errno::EBADF, words));
+            }
+        };
         if self.source_must_be == Kind::Proc && !path::is_proc(&tree)? {
             let words = format!(
                 "host path {} is not a procfs, and only a procfs may be mounted on /proc",
@@ -143,15 +203,15 @@ impl Bind {
         change(&tree, Reach::This, &self.this)?;
         change(&tree, Reach::Tree, &self.tree)?;
         let place = match find(root, target, OFlag::O_PATH, self.links)? {
-            Some(fd) => fd,
-            None if path::kind(&tree)? == SFlag::S_IFDIR => directory(root, target, self.links)?.0,
-            None => outside_proc(path::make_file(root, target, FILE, self.links)?, target)?,
+            (Some(fd), _) => fd,
+            (None, links) if path::kind(&tree)? == SFlag::S_IFDIR => missing_directory(root, target, links)?,
+            (None, links) => missing_file(root, target, links)?,
         };
         put(&tree, &place, target)?;
         Ok(tree)
     }
 
-    fn clone_source(&self) -> Result<OwnedFd> {
+    pub(super) fn clone_source(&self) -> Result<OwnedFd> {
         let recursive = if self.reach == Reach::Tree { "|RECURSIVE" } else { "" };
         let called = || format!("open_tree({:?}, CLONE{recursive})", self.source);
         mount::clone_at(AT_FDCWD, &self.source, self.reach).called(called).map_err(|failure| {
@@ -214,8 +274,13 @@ impl Remount {
     }
 }
 
+/// The uppermost mount at the target.
+pub(super) fn find_mounted(root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
+    path::open_below(root, target, OFlag::O_PATH, Links::Follow)
+}
+
 fn seal(root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
-    let there = path::open_below(root, target, OFlag::O_PATH, Links::Follow)?;
+    let there = find_mounted(root, target)?;
     change(&there, Reach::This, &Change::set(attr::RDONLY))?;
     Ok(there)
 }

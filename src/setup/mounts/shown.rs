@@ -1,8 +1,9 @@
 //! What `explain` prints of a mount: its system calls in order.
 
-use super::{Action, Bind, Content, Kind, Legacy, New, Remount, RootMode, What};
+use super::{Action, Bind, Cloned, Content, IdMap, Kind, Legacy, New, Owner, Remount, RootMode, What, long};
 use crate::setup::options::Data;
 use crate::sys::mount::{Change, Reach, attr};
+use nix::mount::MsFlags;
 use std::fmt;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ impl fmt::Display for Action {
         let mut calls = match &self.what {
             What::New(new) => new.calls(&self.target),
             What::Bind(bind) => bind.calls(&self.target),
+            What::Early(bind) => bind.early_calls(),
             What::Legacy(legacy) => legacy.calls(&self.target),
             What::Remount(remount) => remount.calls(&self.target),
             What::Seal => vec![open(&self.target), setattr(Reach::This, &Change::set(attr::RDONLY))],
@@ -24,8 +26,20 @@ fn open(target: &Path) -> String {
     format!("openat2(root, {target:?})")
 }
 
+/// In brackets: what is called when it is missing.
 fn open_or_make(target: &Path) -> String {
-    format!("openat2(root, {target:?}); [mkdirat(root, {target:?})]")
+    let parent = target.parent().unwrap_or(target);
+    format!(
+        "openat2(root, {target:?}); [openat2(root, {parent:?}); mkdirat({target:?}); openat({target:?}, O_PATH|O_NOFOLLOW)]"
+    )
+}
+
+fn open_or_make_either(target: &Path) -> String {
+    let parent = target.parent().unwrap_or(target);
+    format!(
+        "openat2(root, {target:?}); [fstat; openat2(root, {parent:?}); mkdirat or openat({target:?}, O_CREAT); \
+         openat({target:?}, O_PATH|O_NOFOLLOW)]"
+    )
 }
 
 pub(super) fn setattr(reach: Reach, change: &Change) -> String {
@@ -52,6 +66,12 @@ impl New {
         if self.mode == RootMode::Covered {
             calls.push("fstat".into());
         }
+        if long::needed(self) {
+            let calls_by_path =
+                format!("open(\".\", O_PATH); fchdir({target:?}); {}; fchdir(\".\")", long::shown(self, target));
+            calls.extend([calls_by_path, open(target)]);
+            return calls;
+        }
         calls.push(format!("fsopen({:?})", self.kind));
         calls.extend(self.source.iter().map(|source| format!("fsconfig(SET_STRING, \"source\", {source:?})")));
         if self.mode == RootMode::Covered {
@@ -60,6 +80,12 @@ impl New {
         calls.extend(config(&self.flags, &self.data));
         calls.push("fsconfig(CMD_CREATE)".into());
         calls.push(format!("fsmount({})", attr::names(self.attributes)));
+        if let Some(own) = &self.instead {
+            calls.push(format!(
+                "[open_tree({own:?}, CLONE|RECURSIVE); {}]",
+                setattr(Reach::This, &Change::set(self.attributes))
+            ));
+        }
         if self.content == Content::Covered {
             calls.push(format!("[copy of {target:?}]"));
         }
@@ -69,9 +95,30 @@ impl New {
 }
 
 impl Bind {
-    fn calls(&self, target: &Path) -> Vec<String> {
+    fn open_tree(&self) -> String {
         let recursive = if self.reach == Reach::Tree { "|RECURSIVE" } else { "" };
-        let mut calls = vec![format!("open_tree({:?}, CLONE{recursive})", self.source)];
+        format!("open_tree({:?}, CLONE{recursive})", self.source)
+    }
+
+    fn early_calls(&self) -> Vec<String> {
+        let mut calls = vec![self.open_tree(), setattr(Reach::Tree, &Change::propagate(MsFlags::MS_SLAVE))];
+        if let Some(IdMap { reach, owner }) = &self.idmap {
+            calls.push(match owner {
+                Owner::Namespace(path) => format!("openat({path:?})"),
+                Owner::Maps { .. } => "pipe2; clone3(NEWUSER); openat(\"/proc/PID/uid_map\"); write; \
+                     openat(\"/proc/PID/gid_map\"); write; openat(\"/proc/PID/ns/user\"); waitid"
+                    .into(),
+            });
+            calls.push(setattr(*reach, &Change::set(attr::IDMAP)));
+        }
+        calls
+    }
+
+    fn calls(&self, target: &Path) -> Vec<String> {
+        let mut calls = Vec::new();
+        if self.cloned_by != Cloned::Parent {
+            calls.push(self.open_tree());
+        }
         if self.source_must_be == Kind::Proc {
             calls.push("fstatfs".into());
         }
@@ -80,7 +127,7 @@ impl Bind {
                 calls.push(setattr(reach, change));
             }
         }
-        calls.push(format!("openat2(root, {target:?}); [mkdirat or openat(root, {target:?}, O_CREAT)]"));
+        calls.push(open_or_make_either(target));
         calls.push(attach(target));
         calls
     }

@@ -8,6 +8,10 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::sync::Mutex;
 
+mod binds;
+mod hosts;
+mod races;
+
 pub(super) fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
     Mount {
         destination: destination.into(),
@@ -36,12 +40,13 @@ fn default_mounts() -> Vec<Mount> {
     ]
 }
 
-fn facts(bundle: &Path) -> Facts<'_> {
+pub(super) fn facts(bundle: &Path) -> Facts<'_> {
     Facts {
         bundle,
         cgroups: Cgroups::Legacy(&[]),
+        rootfs: Path::new("/nowhere"),
         cgroup_namespace: false,
-        user_namespace: false,
+        user: User::Host,
         network_namespace: true,
     }
 }
@@ -71,18 +76,18 @@ pub(super) fn alone(prepare: impl FnOnce(&Path), inside: impl FnOnce(&Path) + Se
     }
 }
 
-fn mountinfo() -> String {
+pub(super) fn mountinfo() -> String {
     fs::read_to_string("/proc/thread-self/mountinfo").unwrap()
 }
 
 /// The line of mountinfo for a mount point: attributes, and what follows the dash.
-fn line<'a>(info: &'a str, point: &str) -> (&'a str, &'a str) {
+pub(super) fn line<'a>(info: &'a str, point: &str) -> (&'a str, &'a str) {
     let line =
         info.lines().rfind(|l| l.split(' ').nth(4) == Some(point)).unwrap_or_else(|| panic!("no {point}\n{info}"));
     (line.split(' ').nth(5).unwrap(), line.split_once(" - ").unwrap().1)
 }
 
-fn open(held: &mut Held, bundle: &Path, propagation: Option<Propagation>) -> rootfs::Steps {
+pub(super) fn open(held: &mut Held, bundle: &Path, propagation: Option<Propagation>) -> rootfs::Steps {
     let root = Root { path: "rootfs".into(), readonly: true };
     let steps = rootfs::decide(&root, &bundle.join("rootfs"), propagation, rootfs::Way::Pivot);
     steps.open.iter().for_each(|action| action.apply(held).unwrap());
@@ -90,7 +95,7 @@ fn open(held: &mut Held, bundle: &Path, propagation: Option<Propagation>) -> roo
 }
 
 /// Everything, in the order of a plan.
-fn build(bundle: &Path, mounts: &[Mount], facts: &Facts) {
+pub(super) fn build(bundle: &Path, mounts: &[Mount], facts: &Facts) {
     let mut held = Held::default();
     let steps = open(&mut held, bundle, None);
     for action in decide(mounts, facts).unwrap() {
@@ -164,12 +169,12 @@ fn explain_prints_the_calls() {
         decide(&default_mounts(), &facts(Path::new("/b"))).unwrap().iter().map(|a| a.to_string()).collect();
     assert_eq!(
         text[0],
-        "openat2(root, \"/proc\"); [mkdirat(root, \"/proc\")]; fsopen(\"proc\"); fsconfig(SET_STRING, \"source\", \"proc\"); \
+        "openat2(root, \"/proc\"); [openat2(root, \"/\"); mkdirat(\"/proc\"); openat(\"/proc\", O_PATH|O_NOFOLLOW)]; fsopen(\"proc\"); fsconfig(SET_STRING, \"source\", \"proc\"); \
          fsconfig(CMD_CREATE); fsmount(0); move_mount(\"/proc\")"
     );
     assert_eq!(
         text[1],
-        "openat2(root, \"/dev\"); [mkdirat(root, \"/dev\")]; fsopen(\"tmpfs\"); fsconfig(SET_STRING, \"source\", \"tmpfs\"); \
+        "openat2(root, \"/dev\"); [openat2(root, \"/\"); mkdirat(\"/dev\"); openat(\"/dev\", O_PATH|O_NOFOLLOW)]; fsopen(\"tmpfs\"); fsconfig(SET_STRING, \"source\", \"tmpfs\"); \
          fsconfig(SET_STRING, \"mode\", \"755\"); fsconfig(SET_STRING, \"size\", \"65536k\"); fsconfig(CMD_CREATE); \
          fsmount(NOSUID|STRICTATIME); move_mount(\"/dev\")"
     );
@@ -177,7 +182,7 @@ fn explain_prints_the_calls() {
     assert_eq!(
         decide(&bind, &facts(Path::new("/b"))).unwrap()[0].to_string(),
         "open_tree(\"/b/srv\", CLONE|RECURSIVE); mount_setattr(set=RDONLY); openat2(root, \"/data\"); \
-         [mkdirat or openat(root, \"/data\", O_CREAT)]; move_mount(\"/data\"); mount_setattr(RECURSIVE, SLAVE)"
+         [fstat; openat2(root, \"/\"); mkdirat or openat(\"/data\", O_CREAT); openat(\"/data\", O_PATH|O_NOFOLLOW)]; move_mount(\"/data\"); mount_setattr(RECURSIVE, SLAVE)"
     );
 }
 

@@ -95,7 +95,7 @@ impl Graph {
     }
 
     /// How many nodes there are: about the number of instructions.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.nodes.len()
     }
 
@@ -155,7 +155,10 @@ impl Graph {
         // Below this a chain is shorter than a tree and not much slower.
         const CHAIN: usize = 4;
         if holes.len() <= CHAIN {
-            return holes.iter().rev().fold(around, |no, &(value, yes)| self.ask(word, Question::Equal(value), yes, no));
+            return holes
+                .iter()
+                .rev()
+                .fold(around, |no, &(value, yes)| self.ask(word, Question::Equal(value), yes, no));
         }
         let middle = holes.len() / 2;
         let no = self.holes(word, around, &holes[..middle]);
@@ -173,8 +176,12 @@ struct Run {
 
 /// Writes the program that decides from `root` on.
 pub fn assemble(graph: &Graph, root: Node) -> Vec<Instruction> {
-    let mut writer = Writer { graph, backwards: Vec::with_capacity(graph.len() + 16), places: HashMap::with_capacity(graph.len()) };
-    writer.write(root, None);
+    let mut writer = Writer {
+        graph,
+        backwards: Vec::with_capacity(graph.size() + 16),
+        places: HashMap::with_capacity(graph.size()),
+    };
+    writer.write(root);
     writer.backwards.reverse();
     writer.backwards
 }
@@ -184,47 +191,69 @@ struct Writer<'a> {
     /// Last instruction first: a place is the distance from the end.
     backwards: Vec<Instruction>,
     /// Where a node was written last, for each content of the accumulator with which it is entered. A verdict needs none.
-    places: HashMap<(Node, Option<Word>), usize>,
+    places: HashMap<Key, usize>,
+}
+
+/// A node, and what the accumulator holds on entering it.
+type Key = (Node, Option<Word>);
+
+/// What is still to write. A stack of its own, because a chain of questions may be thousands long.
+enum Task {
+    Enter(Key),
+    Ask { key: Key, yes: Key, no: Key },
 }
 
 impl Writer<'_> {
-    /// Makes sure that a node is written, entered with `held` in the accumulator. Gives its key in `places`.
-    fn write(&mut self, node: Node, held: Option<Word>) -> (Node, Option<Word>) {
-        let kind = self.graph.nodes[node.0 as usize];
-        // What it needs itself, it does not need to find: all who must load share one copy.
-        let key = match kind {
+    /// Where to look for a node that is entered with `held` in the accumulator.
+    fn key(&self, node: Node, held: Option<Word>) -> Key {
+        match self.graph.nodes[node.0 as usize] {
             Kind::Ask { word, .. } if held == Some(word) => (node, held),
+            // Who must load anyway shares one copy.
             _ => (node, None),
-        };
-        if self.places.contains_key(&key) {
-            return key;
         }
-        match kind {
-            Kind::Return(k) => self.push(code::RETURN, 0, 0, k),
-            Kind::Ask { word, question, yes, no } => {
-                let yes = self.write(yes, Some(word));
-                let no = self.write(no, Some(word));
-                let (jt, jf) = self.reach(yes, no);
-                let (code, k) = match question {
-                    Question::Equal(k) => (code::JUMP_EQUAL, k),
-                    Question::AtLeast(k) => (code::JUMP_GREATER_EQUAL, k),
-                    Question::AnyOf(k) => (code::JUMP_SET, k),
-                };
-                self.push(code, jt, jf, k);
-                if key.1.is_none() {
-                    if word.mask != u32::MAX {
-                        self.push(code::AND, 0, 0, word.mask);
+    }
+
+    /// Writes a node, entered with nothing useful in the accumulator, after everything that it leads to.
+    fn write(&mut self, root: Node) {
+        let mut tasks = vec![Task::Enter((root, None))];
+        while let Some(task) = tasks.pop() {
+            match task {
+                Task::Enter(key) if self.places.contains_key(&key) => {}
+                Task::Enter(key) => match self.graph.nodes[key.0.0 as usize] {
+                    Kind::Return(k) => {
+                        self.push(code::RETURN, 0, 0, k);
+                        self.places.insert(key, self.backwards.len() - 1);
                     }
-                    self.push(code::LOAD, 0, 0, word.offset as u32);
-                }
+                    Kind::Ask { word, yes, no, .. } => {
+                        let (yes, no) = (self.key(yes, Some(word)), self.key(no, Some(word)));
+                        tasks.extend([Task::Ask { key, yes, no }, Task::Enter(no), Task::Enter(yes)]);
+                    }
+                },
+                Task::Ask { key, yes, no } => self.ask(key, yes, no),
             }
         }
+    }
+
+    fn ask(&mut self, key: Key, yes: Key, no: Key) {
+        let Kind::Ask { word, question, .. } = self.graph.nodes[key.0.0 as usize] else { return };
+        let (jt, jf) = self.reach(yes, no);
+        let (code, k) = match question {
+            Question::Equal(k) => (code::JUMP_EQUAL, k),
+            Question::AtLeast(k) => (code::JUMP_GREATER_EQUAL, k),
+            Question::AnyOf(k) => (code::JUMP_SET, k),
+        };
+        self.push(code, jt, jf, k);
+        if key.1.is_none() {
+            if word.mask != u32::MAX {
+                self.push(code::AND, 0, 0, word.mask);
+            }
+            self.push(code::LOAD, 0, 0, word.offset as u32);
+        }
         self.places.insert(key, self.backwards.len() - 1);
-        key
     }
 
     /// How far to skip for each answer, after nearer copies were made of what is too far away.
-    fn reach(&mut self, yes: (Node, Option<Word>), no: (Node, Option<Word>)) -> (u8, u8) {
+    fn reach(&mut self, yes: Key, no: Key) -> (u8, u8) {
         loop {
             let skip = |key| self.backwards.len() - self.places[&key] - 1;
             match (u8::try_from(skip(yes)), u8::try_from(skip(no))) {
@@ -235,7 +264,7 @@ impl Writer<'_> {
         }
     }
 
-    fn bring_near(&mut self, key: (Node, Option<Word>)) {
+    fn bring_near(&mut self, key: Key) {
         match self.graph.nodes[key.0.0 as usize] {
             Kind::Return(k) => self.push(code::RETURN, 0, 0, k),
             Kind::Ask { .. } => {

@@ -77,6 +77,18 @@ impl Condition {
         other.index.cmp(&self.index).then(other.class.cmp(&self.class)).then(operand)
     }
 
+    /// Does it hold for this argument? Said in 64 bits, to judge the questions in 32 by.
+    #[cfg(test)]
+    pub fn holds(&self, args: &[u64; 6], bits: u32) -> bool {
+        let argument = args[self.index as usize] & (u64::MAX >> (64 - bits));
+        let answer = match self.test {
+            Test::Always => true,
+            Test::Equal { mask, value } => argument & mask == value,
+            Test::AtLeast(value) => argument >= value,
+        };
+        answer != self.negated
+    }
+
     /// Does it hold? As far as that is known; otherwise the question that comes next.
     fn status(&self, known: &Known) -> Status {
         let (high, low) = (self.index as usize * 2 + 1, self.index as usize * 2);
@@ -119,6 +131,9 @@ struct Fact {
     mask: u32,
 }
 
+/// How many answers that are no bounds are kept.
+const REMEMBERED: usize = 8;
+
 /// What is settled about the twelve halves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Known {
@@ -133,7 +148,10 @@ impl Known {
     /// nobody looks at it.
     fn start(bits: u32) -> Known {
         let high = if bits == 32 { 0 } else { u32::MAX };
-        Known { bounds: std::array::from_fn(|half| (0, if half % 2 == 1 { high } else { u32::MAX })), facts: Vec::new() }
+        Known {
+            bounds: std::array::from_fn(|half| (0, if half % 2 == 1 { high } else { u32::MAX })),
+            facts: Vec::new(),
+        }
     }
 
     fn at_least(&self, half: usize, value: u32) -> Result<bool, Fact> {
@@ -179,7 +197,13 @@ impl Known {
             (Question::Equal(value), true) if fact.mask == u32::MAX => (*low, *high) = (value, value),
             (Question::AnyOf(u32::MAX), true) if *low == 0 => *low = 1,
             (Question::AnyOf(u32::MAX), false) => *high = 0,
-            _ => next.facts.push((fact, answer)),
+            _ => {
+                // To forget is never wrong, and a thousand inequalities would be carried along by each of them.
+                if next.facts.len() == REMEMBERED {
+                    next.facts.remove(0);
+                }
+                next.facts.push((fact, answer));
+            }
         }
         next
     }
@@ -216,11 +240,12 @@ pub fn first_match(graph: &mut Graph, rules: &[Rule], bits: u32, default: u32) -
     let default = graph.verdict(default);
     let start = Known::start(bits);
     let mut search = Search { graph, rules, halves, start: start.clone(), default, met: HashMap::new() };
-    search.from(0, 0, start.clone()).or_else(|| {
-        // Too many different pasts: with none of them remembered it grows with the rules alone.
+    // Remembering pays while it saves questions. Without it every condition asks at most three.
+    let most = 3 * rules.iter().map(|rule| rule.conditions.len()).sum::<usize>();
+    search.from((0, 0, start.clone()), most).or_else(|| {
         search.halves.fill(0);
         search.met.clear();
-        search.from(0, 0, start)
+        search.from((0, 0, start), LIMIT)
     })
 }
 
@@ -233,16 +258,66 @@ struct Search<'a> {
     halves: Vec<u16>,
     start: Known,
     default: Node,
-    met: HashMap<(usize, usize, Known), Node>,
+    met: HashMap<Place, Node>,
+}
+
+/// From this condition of this rule on.
+type Place = (usize, usize, Known);
+
+/// What is still to do. A stack of its own: a profile may have thousands of rules, and each would be a call deeper.
+enum Task {
+    Decide(Place),
+    Join(Place, Fact),
+}
+
+/// How far one gets without a question.
+enum Settled {
+    At(Node),
+    Ask(Place, Fact),
 }
 
 impl Search<'_> {
-    /// From this condition of this rule on.
-    fn from(&mut self, mut rule: usize, mut condition: usize, mut known: Known) -> Option<Node> {
+    fn from(&mut self, start: Place, limit: usize) -> Option<Node> {
+        let (mut tasks, mut done, mut asked) = (vec![Task::Decide(start)], Vec::new(), 0);
+        while let Some(task) = tasks.pop() {
+            match task {
+                Task::Decide(place) => match self.settle(place) {
+                    Settled::At(node) => done.push(node),
+                    Settled::Ask(place, fact) => {
+                        asked += 1;
+                        if asked > limit {
+                            return None;
+                        }
+                        let after = |answer| Task::Decide((place.0, place.1, place.2.with(fact, answer)));
+                        let both = [after(true), after(false)];
+                        tasks.push(Task::Join(place, fact));
+                        tasks.extend(both);
+                    }
+                },
+                Task::Join(place, fact) => {
+                    let (yes, no) = (done.pop()?, done.pop()?);
+                    let word = Word { offset: 16 + 4 * fact.half as u8, mask: fact.mask };
+                    let node = match fact.question {
+                        // The same instruction for "not zero" and "zero", so that equal graphs stay equal.
+                        Question::AnyOf(u32::MAX) => self.graph.ask(word, Question::Equal(0), no, yes),
+                        question => self.graph.ask(word, question, yes, no),
+                    };
+                    self.met.insert(place, node);
+                    done.push(node);
+                }
+            }
+        }
+        done.pop()
+    }
+
+    /// As far as it goes without a question: to a verdict, to a place met before, or to the question.
+    fn settle(&mut self, (mut rule, mut condition, mut known): Place) -> Settled {
         loop {
-            let Some(current) = self.rules.get(rule) else { return Some(self.default) };
-            let Some(c) = current.conditions.get(condition) else { return Some(self.graph.verdict(current.verdict)) };
-            match c.status(&known) {
+            let Some(current) = self.rules.get(rule) else { return Settled::At(self.default) };
+            let Some(next) = current.conditions.get(condition) else {
+                return Settled::At(self.graph.verdict(current.verdict));
+            };
+            match next.status(&known) {
                 Status::Known(true) => condition += 1,
                 Status::Known(false) => {
                     (rule, condition) = (rule + 1, 0);
@@ -250,22 +325,10 @@ impl Search<'_> {
                 }
                 Status::Ask(fact) => {
                     let place = (rule, condition, known);
-                    if let Some(&node) = self.met.get(&place) {
-                        return Some(node);
-                    }
-                    if self.met.len() >= LIMIT {
-                        return None;
-                    }
-                    let word = Word { offset: 16 + 4 * fact.half as u8, mask: fact.mask };
-                    let no = self.from(rule, condition, place.2.with(fact, false))?;
-                    let yes = self.from(rule, condition, place.2.with(fact, true))?;
-                    let node = match fact.question {
-                        // The same instruction for "not zero" and "zero", so that equal graphs stay equal.
-                        Question::AnyOf(u32::MAX) => self.graph.ask(word, Question::Equal(0), no, yes),
-                        question => self.graph.ask(word, question, yes, no),
+                    return match self.met.get(&place) {
+                        Some(&node) => Settled::At(node),
+                        None => Settled::Ask(place, fact),
                     };
-                    self.met.insert(place, node);
-                    return Some(node);
                 }
             }
         }

@@ -167,7 +167,7 @@ fn order(a: &Rule, b: &Rule) -> std::cmp::Ordering {
     pairs.map(|(a, b)| a.order(b)).find(|order| order.is_ne()).unwrap_or(a.conditions.len().cmp(&b.conditions.len()))
 }
 
-/// Numbers below this are x86_64's, from here on x32's; the topmost two bits mean nothing, but libseccomp and runc disagree about them.
+/// Numbers below this are x86_64's; from here on it depends on who looks: runc at this one bit, libseccomp at anything above.
 const X32: u32 = X32_BIT;
 
 fn alone(profile: &Seccomp, numbers: &Numbers) -> Vec<(u32, Part)> {

@@ -215,7 +215,8 @@ mod tests {
             };
             let mut seen = 0;
             for line in text.lines() {
-                let Some((name, value)) = line.strip_prefix("#define __NR_").and_then(|rest| rest.split_once(' ')) else {
+                let Some((name, value)) = line.strip_prefix("#define __NR_").and_then(|rest| rest.split_once(' '))
+                else {
                     continue;
                 };
                 let bit = if value.contains("X32_SYSCALL_BIT") { X32_BIT } else { 0 };
@@ -223,7 +224,10 @@ mod tests {
                 let Ok(value) = digits.parse::<u32>() else { continue };
                 let ours = find(name).and_then(|call| call.number(arch));
                 // A header newer than the table is told by number, not failed: new calls come with every kernel.
-                assert!(ours == Some(value | bit) || value > 469 && value < 512, "{name} is {value} in {file}, here {ours:?}");
+                assert!(
+                    ours == Some(value | bit) || value > 469 && value < 512,
+                    "{name} is {value} in {file}, here {ours:?}"
+                );
                 seen += 1;
             }
             assert!(seen > 300, "{file} was not understood");
