@@ -35,7 +35,7 @@ fn the_default_links() {
 #[test]
 fn they_work() {
     let b = Bundle::busybox().sh("echo x > /dev/null; head -c 3 /dev/zero | wc -c; head -c 3 /dev/urandom | wc -c; \
-         echo x > /dev/full || echo full; echo out > /dev/stdout; echo in | cat /dev/stdin");
+         echo x > /dev/full || echo full; echo out >> /dev/stdout; echo in | cat /dev/stdin");
     b.run().ok().stdout("3\n3\nfull\nout\nin\n");
 }
 

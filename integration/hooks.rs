@@ -315,8 +315,10 @@ fn a_hanging_hook_blocks_nobody() {
     not_on_runc!("1.1 knows nothing of a container before its hooks have run");
     let b = Bundle::busybox().args(["sleep", "1000"]);
     let up = b.path("out/up");
-    let b =
-        b.edit(|s| s["hooks"]["createRuntime"] = json!([hook(&format!("touch {}; exec sleep 1000", up.display()))]));
+    let b = b.edit(|s| {
+        s["hooks"]["createRuntime"] =
+            json!([hook(&format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000", up.display()))]);
+    });
     let create = b.create_call::<&str>(&b.id, []).spawn();
     assert!(soon(|| up.exists()));
     let state = b.cli(["state", &b.id]).ok();
@@ -325,6 +327,9 @@ fn a_hanging_hook_blocks_nobody() {
     b.cli(["list"]).ok().stdout_has("creating");
     let delete = b.cli(["delete", "--force", &b.id]).ok();
     assert!(delete.took < Duration::from_secs(5));
+    // The hook is not the container's, and goes on; when it ends, create finds nothing to go on with.
+    let hook = host::read(&up).trim().parse().unwrap();
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(hook), nix::sys::signal::SIGKILL);
     create.wait().fails();
 }
 

@@ -17,7 +17,9 @@ mod harness;
 
 mod cgroups;
 mod dev;
+mod errors;
 mod exec;
+mod faults;
 mod hooks;
 mod lifecycle;
 mod mounts;

@@ -340,14 +340,25 @@ pub fn parse(words: Vec<OsString>) -> Result<Invocation, Stop> {
     let (verb, args) = matches.subcommand().expect("a verb is required");
     let verb = verb.to_owned();
     let mut args = args.clone();
-    if (verb == "run" || verb == "explain") && !args.contains_id("name") {
-        args = id_first(&words, &verb, args).map_err(|text| Stop::Usage {
-            global: Box::new(global.clone()),
-            text,
-            verb: Some(verb.clone()),
-        })?;
+    if verb == "run" || verb == "explain" {
+        let checked = no_option(&words, &verb, &args)
+            .and_then(|()| if args.contains_id("name") { Ok(args) } else { id_first(&words, &verb, args) });
+        args =
+            checked.map_err(|text| Stop::Usage { global: Box::new(global.clone()), text, verb: Some(verb.clone()) })?;
     }
     Ok(Invocation { global, verb, args })
+}
+
+/// Arguments may look like options, but only after the first that does not, or after `--`: what stands first and looks like one is an
+/// option that this version does not know.
+fn no_option(words: &[OsString], verb: &str, args: &ArgMatches) -> Result<(), String> {
+    let rest: Vec<&String> = args.get_many::<String>("words").unwrap_or_default().collect();
+    let Some(first) = rest.first().filter(|word| word.starts_with('-') && word.len() > 1) else { return Ok(()) };
+    let before = words.len().checked_sub(rest.len() + 1).and_then(|at| words.get(at));
+    if before.is_some_and(|word| word == "--") {
+        return Ok(());
+    }
+    Err(format!("unexpected argument '{first}' found; `corten {verb} --help` lists the options of this version"))
 }
 
 /// Without `--name`, what follows the id are options again (`run web --bundle B`): they are parsed as if they stood before it.
@@ -490,6 +501,8 @@ mod tests {
         };
         assert_eq!((global.log, global.log_format, verb.as_deref()), (Some("/l".into()), LogFormat::Json, Some("run")));
         assert!(text.contains("--gpus"), "{text}");
+        assert!(parse(words("corten run --name web --gpus all")).is_err());
+        assert!(parse(words("corten run --name web -- --gpus all")).is_ok());
     }
 
     #[test]

@@ -174,9 +174,24 @@ impl Bundle {
 
     /// Writes config.json, unless the test has written its own.
     pub fn write_config(&self) {
-        if !self.raw_config {
-            write(&self.dir().join("config.json"), serde_json::to_string_pretty(&self.spec).expect("JSON"));
+        self.write_config_of(&self.id);
+    }
+
+    /// The same for another container of this bundle: its cgroup is named after its id.
+    fn write_config_of(&self, id: &str) {
+        if self.raw_config {
+            return;
         }
+        let mut spec = self.spec.clone();
+        let path = &mut spec["linux"]["cgroupsPath"];
+        if *path == format!("/{}", self.id) {
+            *path = format!("/{id}").into();
+        }
+        // Renamed into place: another call may be reading it.
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let new = self.home.join("out").join(format!("config-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        write(&new, serde_json::to_string_pretty(&spec).expect("JSON"));
+        std::fs::rename(new, self.dir().join("config.json")).expect("rename");
     }
 
     /// The runtime with its `--root`.
@@ -222,7 +237,7 @@ impl Bundle {
 
     /// `create`, not yet started.
     pub fn create_call<S: AsRef<OsStr>>(&self, id: &str, options: impl IntoIterator<Item = S>) -> Call {
-        self.write_config();
+        self.write_config_of(id);
         let dir = self.dir();
         self.call([OsStr::new("create"), OsStr::new("--bundle"), dir.as_os_str()]).args(options).args([id])
     }
@@ -235,6 +250,10 @@ impl Bundle {
                 let _ = self.cli(["delete", "--force", &id]);
                 return Err(format!("delete --force{}", out.tell()));
             }
+        }
+        if !leaks::inside(&self.root()).is_empty() {
+            // A killed create may leave a directory without an id; the next delete sweeps.
+            let _ = self.cli(["delete", "--force", &self.id]);
         }
         leaks::check(&self.id, &self.home)
     }

@@ -13,7 +13,8 @@ use std::time::Duration;
 pub fn state_ids(root: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(root).map(|dir| dir.flatten().collect::<Vec<_>>()).unwrap_or_default();
     let dirs = entries.iter().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
-    dirs.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+    // What begins with a tilde is no id, but half-made or half-removed.
+    dirs.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|name| !name.starts_with('~')).collect()
 }
 
 /// Finds what is left; `Err` lists it.
@@ -64,7 +65,8 @@ fn mounts(id: &str) -> Vec<String> {
     host::read("/proc/self/mountinfo").lines().filter(|line| line.contains(id)).map(str::to_owned).collect()
 }
 
-fn inside(dir: &Path) -> Vec<PathBuf> {
+/// What a directory holds.
+pub fn inside(dir: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(dir).map(|dir| dir.flatten().map(|e| e.path()).collect()).unwrap_or_default()
 }
 

@@ -10,7 +10,7 @@ mod runtime;
 mod terminal;
 
 pub use base::{add_mount, add_namespace, bind, drop_namespace, mount};
-pub use bundle::Bundle;
+pub use bundle::{Bundle, host_busybox};
 pub use call::{Call, Out, Running};
 pub use container::Container;
 pub use leaks::processes as processes_of;

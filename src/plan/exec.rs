@@ -79,7 +79,7 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
             "the caller's own ids mean nothing inside",
         );
     }
-    plan.child(Step::Session, "", "a session of its own: no terminal of the caller's, no signals to its group");
+    plan.child(Step::Session, "", "of its own: not the caller's file mask, terminal or signals");
     if let Some(action) = label::keyring(process, &request.id, request.keyring) {
         plan.child(Step::Label(action), "", "the keys of the container, by the keyring's name");
     }

@@ -49,7 +49,7 @@ impl fmt::Display for Step {
                 }
             }
             Step::IdMap(action) => action.fmt(f),
-            Step::Session => f.write_str("setsid()"),
+            Step::Session => f.write_str("umask(022); setsid()"),
             Step::OpenProc => f.write_str("openat(\"/proc\", O_PATH)"),
             Step::OpenRoot => f.write_str("openat(\"/\", O_PATH)"),
             Step::Rootfs(action) => action.fmt(f),

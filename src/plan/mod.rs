@@ -294,7 +294,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             "the cgroup that it has now becomes the root that it sees",
         );
     }
-    plan.child(Step::Session, "", "a session of its own: no terminal of the caller's, no signals to its group");
+    plan.child(Step::Session, "", "of its own: not the caller's file mask, terminal or signals");
     if let Some(action) = label::keyring(process, &request.id, request.keyring) {
         plan.child(Step::Label(action), "", "the caller's session keys are not the container's");
     }
@@ -418,7 +418,7 @@ fn become_program(
     let wait = matches!(tail, Tail::Container { start: Start::WhenTold, .. });
     // Without no_new_privs the filter takes CAP_SYS_ADMIN: then it comes before the rights end, and so do they after the start.
     let early = !process.no_new_privileges && filter.is_some();
-    for action in limits::decide(process, config.linux.personality, limits::DefaultUmask::Usual) {
+    for action in limits::decide(process, config.linux.personality) {
         plan.child(Step::Limit(action), "process", "while it still has the rights to");
     }
     plan.child(Step::Program(program.enter.clone()), "process.cwd", "root may enter what the user may not");

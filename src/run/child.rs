@@ -10,6 +10,7 @@ use crate::setup::hooks;
 use crate::sys::process::exit_now;
 use crate::sys::{Called, Failure, Result, socket};
 use nix::errno::Errno;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{setsid, write};
 use std::os::fd::AsFd;
 
@@ -43,7 +44,11 @@ fn step(step: &Step, context: &mut Context) -> Result<()> {
         Step::Attach(_) => attach(context),
         Step::Namespace(action) => action.apply(&mut context.namespaces),
         Step::IdMap(action) => action.apply(0),
-        Step::Session => setsid().map(drop).called(|| step.to_string()),
+        Step::Session => {
+            // What is made from here on (mount points, nodes) must not depend on the caller's mask.
+            umask(Mode::from_bits_retain(0o022));
+            setsid().map(drop).called(|| step.to_string())
+        }
         Step::OpenProc => {
             held.proc = Some(crate::sys::path::host_proc()?);
             Ok(())

@@ -100,11 +100,10 @@ pub fn warn(to: impl AsFd, words: &str) {
 
 /// Waits for the next message.
 pub fn hear(from: impl AsFd) -> Result<Heard> {
-    let message = match socket::receive(from) {
-        Ok(message) => message,
-        // The other side ended with our message unread.
-        Err(failure) if failure.errno == Errno::ECONNRESET => return Ok(Heard::End),
-        Err(failure) => return Err(failure),
+    let message = match socket::receive(&from) {
+        // The other side ended with a message of ours unread. That is told once, and before what it said last.
+        Err(failure) if failure.errno == Errno::ECONNRESET => socket::receive(&from)?,
+        other => other?,
     };
     let Some(message) = message else { return Ok(Heard::End) };
     match message.bytes.split_first() {
@@ -146,6 +145,16 @@ mod tests {
             let Heard::Failed(heard) = hear(&b).expect("a message") else { panic!("something else") };
             assert_eq!(*heard, sent);
         }
+    }
+
+    #[test]
+    fn the_last_words_of_a_dead_end_are_heard_even_if_it_did_not_listen() {
+        let (a, b) = socket::pair().expect("a pair");
+        tell(&b, Gate::Go).expect("sent");
+        report(&a, &some_report(3));
+        drop(a);
+        assert!(matches!(hear(&b), Ok(Heard::Failed(_))));
+        assert!(matches!(hear(&b), Ok(Heard::End)));
     }
 
     #[test]

@@ -247,6 +247,7 @@ fn explain(failure: Failure, wanted: cred::CapabilitySets) -> Failure {
 mod tests {
     use super::*;
     use crate::input::config::User;
+    use crate::sys::alone::{alone, is_root};
 
     fn process(capabilities: Option<Capabilities>, uid: u32) -> Process {
         Process { capabilities, user: User { uid, ..User::default() }, ..Process::default() }
@@ -313,5 +314,58 @@ mod tests {
             decision.warnings,
             ["process.capabilities.ambient: CAP_DAC_READ_SEARCH: ignored, must also be permitted and inheritable"]
         );
+    }
+
+    /// The sets of this thread, as proc(5) shows them.
+    fn status() -> Capabilities {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let mask = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap()
+        };
+        let (bounding, effective, inheritable) = (mask("CapBnd:"), mask("CapEff:"), mask("CapInh:"));
+        Capabilities { bounding, effective, inheritable, permitted: mask("CapPrm:"), ambient: mask("CapAmb:") }
+    }
+
+    #[test]
+    fn the_five_sets_are_what_was_asked_for() {
+        if !is_root() {
+            return;
+        }
+        alone("setup::caps::tests::the_five_sets_are_what_was_asked_for", || {
+            let wanted = Capabilities {
+                bounding: 0b1111,
+                permitted: 0b0111,
+                effective: 0b0011,
+                inheritable: 0b0101,
+                ambient: 0b0100,
+            };
+            let decision = decide(&process(Some(wanted), 1000));
+            decision.before.iter().for_each(|action| action.apply(&mut Held::default()).unwrap());
+            cred::set_uid(1000).unwrap();
+            decision.after.iter().for_each(|action| action.apply(&mut Held::default()).unwrap());
+            assert_eq!(status(), wanted);
+            // Nothing left to drop and no right to do it: not an error. Something left: named.
+            drop_bounding(ALL & !wanted.bounding).unwrap();
+            let because = drop_bounding(0b1000).unwrap_err().because.unwrap();
+            assert_eq!(because, "process.capabilities.bounding: CAP_FOWNER cannot be dropped without CAP_SETPCAP");
+        });
+    }
+
+    #[test]
+    fn what_the_runtime_lacks_is_named() {
+        if !is_root() {
+            return;
+        }
+        alone("setup::caps::tests::what_the_runtime_lacks_is_named", || {
+            let because =
+                |sets: Capabilities| Action::Sets(sets).apply(&mut Held::default()).unwrap_err().because.unwrap();
+            let held = status().permitted & !1;
+            cred::capset(cred::CapabilitySets { effective: held, permitted: held, inheritable: 0 }).unwrap();
+            let sets = Capabilities { permitted: 0b11, ..Capabilities::default() };
+            assert_eq!(because(sets), "process.capabilities: the runtime itself does not have CAP_CHOWN");
+            let sets = Capabilities { permitted: 0b10, effective: 0b110, ..Capabilities::default() };
+            assert_eq!(because(sets), "process.capabilities.effective: CAP_DAC_READ_SEARCH: must also be permitted");
+        });
     }
 }

@@ -156,6 +156,7 @@ fn permissions(about: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::alone::alone;
 
     #[test]
     fn what_is_empty_or_kept_is_nothing_to_do() {
@@ -179,5 +180,28 @@ mod tests {
             explain(failure, "apparmorProfile", "AppArmor", "docker-default").because.unwrap(),
             "process.apparmorProfile: docker-default is asked for, but AppArmor is not enabled on this host"
         );
+    }
+
+    #[test]
+    fn a_keyring_of_its_own() {
+        alone("setup::label::tests::a_keyring_of_its_own", || {
+            let action = keyring(&Process::default(), "process-test", Keyring::New).unwrap();
+            action.apply(&mut Held::default()).unwrap();
+            const SESSION: i32 = -3;
+            let about = cred::describe_key(SESSION).unwrap();
+            assert!(about.ends_with(";_ses.process-test"), "{about}");
+            assert_ne!(permissions(&about).unwrap() & 0x0008_0000, 0);
+        });
+    }
+
+    #[test]
+    fn a_profile_is_never_left_out() {
+        if std::path::Path::new("/sys/kernel/security/apparmor").exists() {
+            eprintln!("skipped: this host has AppArmor");
+            return;
+        }
+        let mut held = Held { proc: Some(crate::sys::path::host_proc().unwrap()), ..Held::default() };
+        let failure = Action::AppArmor("docker-default".into()).apply(&mut held).unwrap_err();
+        assert!(failure.because.unwrap().ends_with("but AppArmor is not enabled on this host"));
     }
 }

@@ -39,24 +39,14 @@ pub enum Action {
     Rlimit(Rlimit),
 }
 
-/// What a process starts with if its umask is not given: 022 for a new container, as runc; `exec` keeps what it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DefaultUmask {
-    /// 022
-    Usual,
-    /// The caller's.
-    Caller,
-}
-
 /// What is set, in order. `personality` is `linux.personality`.
-pub fn decide(process: &Process, personality: Option<u32>, default: DefaultUmask) -> Vec<Action> {
-    let usual = (default == DefaultUmask::Usual).then_some(0o022);
+pub fn decide(process: &Process, personality: Option<u32>) -> Vec<Action> {
     let single = [
         process.scheduler.map(Action::Scheduler),
         process.io_priority.map(Action::IoPriority),
         process.oom_score_adj.map(Action::OomScoreAdj),
         personality.map(Action::Personality),
-        process.user.umask.or(usual).map(Action::Umask),
+        process.user.umask.map(Action::Umask),
     ];
     single.into_iter().flatten().chain(process.rlimits.iter().copied().map(Action::Rlimit)).collect()
 }
@@ -218,9 +208,10 @@ fn set_oom_score(proc: impl AsFd, path: &str, score: i32) -> Result<()> {
 mod tests {
     use super::*;
     use crate::input::config::User;
+    use crate::sys::alone::alone;
 
     #[test]
-    fn limits_come_last_and_the_usual_umask_is_022() {
+    fn limits_come_last() {
         let rlimit = Rlimit { resource: 7, name: "RLIMIT_NOFILE", soft: 1024, hard: u64::MAX };
         let process = Process {
             scheduler: Some(Scheduler { policy: 3, nice: -5, ..Scheduler::default() }),
@@ -229,18 +220,73 @@ mod tests {
             rlimits: vec![rlimit],
             ..Process::default()
         };
-        let shown: Vec<String> = decide(&process, Some(8), DefaultUmask::Usual).iter().map(Action::to_string).collect();
+        let shown: Vec<String> = decide(&process, Some(8)).iter().map(Action::to_string).collect();
         let wanted = [
             "sched_setattr({SCHED_BATCH, nice=-5})",
             "ioprio_set(IOPRIO_WHO_PROCESS, 0, IOPRIO_CLASS_BE|4)",
             "openat2(proc, \"self/oom_score_adj\"); write(\"-7\")",
             "personality(0x8)",
-            "umask(022)",
             "prlimit64(0, RLIMIT_NOFILE, {1024, RLIM_INFINITY})",
         ];
         assert_eq!(shown, wanted);
         let asked = Process { user: User { umask: Some(0o27), ..User::default() }, ..Process::default() };
-        assert_eq!(decide(&asked, None, DefaultUmask::Usual), [Action::Umask(0o27)]);
-        assert_eq!(decide(&Process::default(), None, DefaultUmask::Caller), []);
+        assert_eq!(decide(&asked, None), [Action::Umask(0o27)]);
+        assert_eq!(decide(&Process::default(), None), []);
+    }
+
+    #[test]
+    fn values_are_set_and_refusals_explained() {
+        alone("setup::limits::tests::values_are_set_and_refusals_explained", || {
+            let mut held = Held { proc: Some(crate::sys::path::host_proc().unwrap()), ..Held::default() };
+            let mut apply = |action: Action| action.apply(&mut held);
+            let limit = |soft, hard| Rlimit { resource: libc::RLIMIT_NOFILE, name: "RLIMIT_NOFILE", soft, hard };
+            apply(Action::Rlimit(limit(10, 20))).unwrap();
+            assert_eq!(cred::limit(0, libc::RLIMIT_NOFILE), Ok((10, 20)));
+            let because = apply(Action::Rlimit(limit(30, 20))).unwrap_err().because.unwrap();
+            assert_eq!(because, "RLIMIT_NOFILE: the soft limit 30 is above the hard limit 20");
+            let before: i32 = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
+            apply(Action::OomScoreAdj(before)).unwrap();
+            apply(Action::OomScoreAdj(before.max(0) + 7)).unwrap();
+            apply(Action::Umask(0o27)).unwrap();
+            assert_eq!(umask(Mode::empty()).bits(), 0o27);
+            apply(Action::IoPriority(IoPriority { class: 3, priority: 0 })).unwrap();
+            apply(Action::Scheduler(Scheduler { policy: 3, nice: 5, ..Scheduler::default() })).unwrap();
+            apply(Action::Personality(8)).unwrap();
+            assert_eq!(nix::sys::utsname::uname().unwrap().machine(), "i686");
+            apply(Action::Personality(0)).unwrap();
+            // Without the right to raise.
+            let sets = cred::capget().unwrap();
+            let without = sets.effective & !(1 << 24);
+            cred::capset(cred::CapabilitySets { effective: without, permitted: without, inheritable: 0 }).unwrap();
+            let because = apply(Action::Rlimit(limit(30, 40))).unwrap_err().because.unwrap();
+            assert_eq!(
+                because,
+                "RLIMIT_NOFILE: raising the hard limit above 20 needs CAP_SYS_RESOURCE, which the runtime does not have"
+            );
+            let failure = apply(Action::OomScoreAdj(-1000)).unwrap_err();
+            assert_eq!(failure.errno, Errno::EACCES);
+            let now = before.max(0) + 7;
+            assert_eq!(
+                failure.because.unwrap(),
+                format!(
+                    "oomScoreAdj: lowering it from {now} to -1000 needs CAP_SYS_RESOURCE, which the runtime does not have"
+                )
+            );
+        });
+    }
+
+    #[test]
+    fn another_process_gets_its_limits_from_outside() {
+        let mut child = std::process::Command::new("sleep").arg("20").spawn().unwrap();
+        let proc = crate::sys::path::host_proc().unwrap();
+        let pid = child.id() as i32;
+        let limit = Rlimit { resource: libc::RLIMIT_CORE, name: "RLIMIT_CORE", soft: 0, hard: 0 };
+        let done = [Action::Rlimit(limit), Action::OomScoreAdj(900)].map(|action| action.apply_to(pid, &proc));
+        let refused = Action::Umask(0).apply_to(pid, &proc);
+        let found = (cred::limit(pid, libc::RLIMIT_CORE), procfs::read(&proc, &format!("{pid}/oom_score_adj")));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((done, refused.is_err()), ([Ok(()), Ok(())], true));
+        assert_eq!(found, (Ok((0, 0)), Ok("900\n".into())));
     }
 }

@@ -63,6 +63,7 @@ fn explain(failure: Failure, key: &str, name: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::alone::{alone, is_alone, is_root};
 
     #[test]
     fn both_names_in_order_and_empty_ones_left_out() {
@@ -71,5 +72,25 @@ mod tests {
         let shown: Vec<String> = decide(&config).iter().map(Action::to_string).collect();
         assert_eq!(shown, ["sethostname(\"web\")", "setdomainname(\"example.org\")"]);
         assert_eq!(decide(&Config { hostname: Some(String::new()), ..Config::default() }), []);
+    }
+
+    #[test]
+    fn names_are_set_in_the_namespace_and_long_ones_refused() {
+        if !is_root() {
+            return;
+        }
+        let host = nix::unistd::gethostname().unwrap();
+        alone("setup::names::tests::names_are_set_in_the_namespace_and_long_ones_refused", || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUTS).unwrap();
+            let apply = |action: Action| action.apply(&mut Held::default());
+            apply(Action::Host("process-web".into())).unwrap();
+            apply(Action::Domain("example.org".into())).unwrap();
+            let names = nix::sys::utsname::uname().unwrap();
+            assert_eq!((names.nodename(), names.domainname()), ("process-web".as_ref(), "example.org".as_ref()));
+            let because = apply(Action::Host("x".repeat(65))).unwrap_err().because.unwrap();
+            assert_eq!(because, "hostname: 65 bytes are more than the kernel's 64");
+        });
+        let now = nix::unistd::gethostname().unwrap();
+        assert!(is_alone() || now == host);
     }
 }

@@ -17,17 +17,18 @@
 use crate::input::Fault;
 use crate::input::config::Process;
 use crate::sys::exec::{self, Program};
+use crate::sys::path::{self, Links};
 use crate::sys::{Called, Failure, Result, cred, plain};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, chdir, faccessat};
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::Held;
 
@@ -107,7 +108,7 @@ pub fn decide(process: &Process, inherited: &Inherited) -> std::result::Result<D
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::MakeDirectory(cwd) => write!(f, "openat2(root, {cwd:?}, O_PATH|O_DIRECTORY); [mkdirat()]"),
+            Action::MakeDirectory(cwd) => write!(f, "openat2(root, {cwd:?}); [mkdirat(); openat()]"),
             Action::Enter(cwd) => write!(f, "chdir({cwd:?})"),
             Action::Confirm(cwd) => write!(f, "[chdir({cwd:?})]; getcwd()"),
             Action::Find { args, .. } => {
@@ -131,10 +132,7 @@ impl Action {
     /// Does it.
     pub fn apply(&self, held: &mut Held) -> Result<()> {
         match self {
-            Action::MakeDirectory(cwd) => match &held.root {
-                Some(root) => make_directory(root, cwd),
-                None => make_directory(open_root()?, cwd),
-            },
+            Action::MakeDirectory(cwd) => make_directory(path::opened(&held.root)?, cwd),
             Action::Enter(cwd) => match chdir(cwd) {
                 // The user may pass where root may not: again after the change.
                 Err(Errno::EACCES | Errno::EPERM) => Ok(()),
@@ -183,38 +181,17 @@ fn about_directory(failure: Failure, cwd: &Path) -> Failure {
     failure.because(format!("working directory {}: {words}", cwd.display()))
 }
 
-fn open_root() -> Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    nix::fcntl::openat(AT_FDCWD, "/", flags, Mode::empty()).called(|| "openat(\"/\")".into())
-}
-
-/// Makes what is missing of a path below `root`, each directory 0755. Links are followed inside the root only.
-fn make_directory(root: impl AsFd, path: &Path) -> Result<()> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    match openat2(&root, path, how) {
-        Err(Errno::ENOENT) => {}
-        Err(Errno::ENOSYS) => return std::fs::create_dir_all(path).called(|| format!("mkdir({path:?})")),
-        // What is wrong with it is said by chdir, or is right for the user.
-        _ => return Ok(()),
-    }
-    let cannot = |failure: Failure| failure.because(format!("working directory {}: cannot be made", path.display()));
-    let mut done = PathBuf::from("/");
-    let mut parent = openat2(&root, &done, how).called(|| "openat2(root, \"/\")".into())?;
-    for component in path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir)) {
-        done.push(component);
-        let mut next = openat2(&root, &done, how);
-        if matches!(next, Err(Errno::ENOENT)) {
-            match mkdirat(&parent, Path::new(&component), Mode::from_bits_truncate(0o755)) {
-                // A dangling link stays one; whoever else made the directory was welcome.
-                Ok(()) | Err(Errno::EEXIST) => next = openat2(&root, &done, how),
-                Err(errno) => return Err(errno).called(|| format!("mkdirat({done:?}, 0755)")).map_err(cannot),
-            }
+/// Makes what is missing of a path below `root`. Links are followed inside the root only, magic ones (`/proc/1/cwd`) never.
+fn make_directory(root: BorrowedFd<'_>, cwd: &Path) -> Result<()> {
+    match path::make_directory(root, cwd, Mode::from_bits_truncate(0o755), Links::Follow) {
+        Ok(_) => Ok(()),
+        // The user may pass where root may not; chdir will say.
+        Err(failure) if matches!(failure.errno, Errno::EACCES | Errno::EPERM) => Ok(()),
+        Err(failure) => {
+            let words = plain(failure.errno);
+            Err(failure.because(format!("working directory {}: cannot be made: {words}", cwd.display())))
         }
-        parent = next.called(|| format!("openat2(root, {done:?})")).map_err(cannot)?;
     }
-    Ok(())
 }
 
 /// The working directory must be a place that the container can name.

@@ -120,6 +120,7 @@ impl Action {
 mod tests {
     use super::*;
     use crate::input::config::{Linux, Namespace};
+    use crate::sys::alone::{alone, is_alone, is_root};
 
     fn config(keys: &[(&str, &str)], kinds: &[NamespaceKind]) -> Config {
         let sysctl = keys.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
@@ -163,5 +164,26 @@ mod tests {
     fn explain_shows_the_file() {
         let shown = decide(&config(&[("net.ipv4.ip_forward", "1")], &[]))[0].to_string();
         assert_eq!(shown, r#"openat2(proc, "sys/net/ipv4/ip_forward"); write("1")"#);
+    }
+
+    #[test]
+    fn values_are_written_in_the_namespace_alone() {
+        if !is_root() {
+            return;
+        }
+        let host = std::fs::read_to_string("/proc/sys/kernel/msgmax").unwrap();
+        alone("setup::sysctl::tests::values_are_written_in_the_namespace_alone", || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWIPC).unwrap();
+            let mut held = Held { proc: Some(crate::sys::path::host_proc().unwrap()), ..Held::default() };
+            let mut apply = |key: &str, value: &str| Action { key: key.into(), value: value.into() }.apply(&mut held);
+            apply("kernel.msgmax", "4321").unwrap();
+            assert_eq!(std::fs::read_to_string("/proc/sys/kernel/msgmax").unwrap(), "4321\n");
+            let because = apply("kernel.msgmax", "many").unwrap_err().because.unwrap();
+            assert_eq!(because, "sysctl kernel.msgmax: the kernel refuses the value \"many\"");
+            let because = apply("kernel.none", "1").unwrap_err().because.unwrap();
+            assert_eq!(because, "sysctl kernel.none: this kernel has no such parameter");
+        });
+        let now = std::fs::read_to_string("/proc/sys/kernel/msgmax").unwrap();
+        assert!(is_alone() || now == host);
     }
 }

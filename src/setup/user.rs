@@ -192,6 +192,7 @@ fn home_in(mut passwd: impl BufRead, uid: u32) -> Option<String> {
 mod tests {
     use super::*;
     use crate::input::config::User;
+    use crate::sys::alone::{alone, command, is_alone, is_root, text};
 
     #[test]
     fn the_user_comes_last_and_home_first() {
@@ -230,5 +231,58 @@ mod tests {
         assert!(is_null(null.st_mode, null.st_rdev));
         let zero = nix::sys::stat::stat("/dev/zero").unwrap();
         assert!(!is_null(zero.st_mode, zero.st_rdev));
+    }
+
+    #[test]
+    fn a_process_becomes_its_user_and_no_more() {
+        if !is_root() {
+            return;
+        }
+        alone("setup::user::tests::a_process_becomes_its_user_and_no_more", || {
+            let mut held = Held::default();
+            let user = User { uid: 1000, gid: 100, umask: None, additional_gids: vec![4, 24] };
+            let actions = decide(&Process { user, ..Process::default() });
+            // stdout is a file of root's, stdin the host's /dev/null.
+            let (file, null) = (tempfile::tempfile().unwrap(), File::open("/dev/null").unwrap());
+            let old = std::io::stdout().as_fd().try_clone_to_owned().unwrap();
+            nix::unistd::dup2_stdin(&null).unwrap();
+            nix::unistd::dup2_stdout(&file).unwrap();
+            let done: Vec<_> = actions.iter().map(|action| action.apply(&mut held)).collect();
+            nix::unistd::dup2_stdout(&old).unwrap();
+            assert_eq!(done, vec![Ok(()); 5]);
+            assert!(held.home.is_some());
+            assert_eq!((fstat(&file).unwrap().st_uid, fstat(&null).unwrap().st_uid), (1000, 0));
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            for line in ["Uid:\t1000\t1000\t1000\t1000", "Gid:\t100\t100\t100\t100", "Groups:\t4 24 "] {
+                assert!(status.contains(line), "{status}");
+            }
+            let failure = Action::User(0).apply(&mut held).unwrap_err();
+            assert_eq!(failure.because.unwrap(), "the runtime has no right to become uid 0");
+        });
+    }
+
+    #[test]
+    fn ids_without_a_mapping_are_named() {
+        if !is_root() {
+            return;
+        }
+        let test = "setup::user::tests::ids_without_a_mapping_are_named";
+        if !is_alone() {
+            // One id is mapped, and setgroups is denied.
+            let plain = command(test);
+            let mut unshare = std::process::Command::new("unshare");
+            unshare.args(["--user", "--map-root-user"]).arg(plain.get_program()).args(plain.get_args());
+            unshare.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+            let output = unshare.output().unwrap();
+            assert!(output.status.success(), "{}", text(&output));
+            return;
+        }
+        let mut held = Held { proc: Some(crate::sys::path::host_proc().unwrap()), ..Held::default() };
+        let mut because = |action: Action| action.apply(&mut held).map_err(|failure| failure.because.unwrap());
+        assert_eq!(because(Action::Groups(vec![])), Ok(()));
+        let denied = "additionalGids: the user namespace denies setgroups, so there can be none";
+        assert_eq!(because(Action::Groups(vec![0])), Err(denied.into()));
+        let wanted = "uid 7 is not mapped in the container's user namespace (linux.uidMappings)";
+        assert_eq!(because(Action::User(7)), Err(wanted.into()));
     }
 }
