@@ -426,14 +426,16 @@ fn become_program(
     for step in before {
         plan.child(step, "process.user", "while the container's passwd can be read, and stdio handed over");
     }
-    let lose_rights = |plan: &mut Plan| {
+    let labels = |plan: &mut Plan| {
         for action in label::decide(process) {
             plan.child(
                 Step::Label(action),
                 "process",
-                "after everything that a label might forbid, and before the rights to set it end",
+                "after everything that a label might forbid; before the filter, which might forbid to set it, and while there is the right to",
             );
         }
+    };
+    let lose_rights = |plan: &mut Plan| {
         for step in &rest {
             plan.child(
                 step.clone(),
@@ -448,6 +450,7 @@ fn become_program(
         );
     };
     if !early {
+        labels(plan);
         lose_rights(plan);
     }
     plan.child(Step::Program(program.find), "process.args", "what is missing is told by create, not by start");
@@ -480,6 +483,7 @@ fn become_program(
         );
     }
     if early {
+        labels(plan);
         if let Some(filter) = &filter {
             plan.child(
                 Step::Seccomp(filter.clone()),
