@@ -19,6 +19,7 @@ mod cgroups;
 mod dev;
 mod errors;
 mod exec;
+mod explain;
 mod faults;
 mod hooks;
 mod lifecycle;
