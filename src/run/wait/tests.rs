@@ -19,7 +19,7 @@ fn run(script: &str, pty: Option<OpenptyResult>) -> u8 {
         command.stdin(slave()).stdout(slave()).stderr(slave());
         master = Some(pty.master);
     }
-    signal::unblock_in(&mut command);
+    signal::prepare_helper(&mut command);
     let child = command.spawn().unwrap();
     drop(command);
     let pidfd = process::pidfd_open(child.id() as i32).unwrap();
@@ -105,7 +105,7 @@ fn a_signal_before_the_program_is_not_lost() {
         let signals = block_signals().unwrap();
         process::kill(std::process::id() as i32, libc::SIGTERM).unwrap();
         let mut sleep = Command::new("sleep");
-        signal::unblock_in(&mut sleep);
+        signal::prepare_helper(&mut sleep);
         let child = sleep.arg("20").spawn().unwrap();
         let pidfd = process::pidfd_open(child.id() as i32).unwrap();
         assert_eq!(foreground(&pidfd, None, signals).unwrap(), 143);
