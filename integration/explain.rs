@@ -230,3 +230,84 @@ fn hooks_a_terminal_and_clocks() {
     });
     compare(&bundle, &[]);
 }
+
+#[test]
+fn needs_no_privileges() {
+    corten_only!("explain");
+    let b = Bundle::busybox();
+    b.write_config();
+    let as_root = b.cli(["explain", "-b", "bundle", &b.id]).ok().out;
+    b.shell("chmod -R a+rX . && chmod a+rwx out").ok();
+    std::fs::copy(&b.binary, b.path("corten")).unwrap();
+    let words = [
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "./corten",
+        "--root",
+        "root",
+        "explain",
+        "-b",
+        "bundle",
+        &b.id,
+    ];
+    let out = b.host("setpriv").args(words).run().ok();
+    assert_eq!(out.out, as_root, "it plans for root");
+    assert!(host::cgroups_named(&b.id).is_empty() && !b.root().join(&b.id).exists(), "and does nothing");
+}
+
+#[test]
+fn each_line_is_whole() {
+    corten_only!("explain");
+    let b = Bundle::busybox().edit(|s| add_mount(s, bind("/srv", "/data", &["bind"])));
+    b.write_config();
+    let text = b.cli(["explain", "-b", "bundle", &b.id]).ok().out;
+    let steps: Vec<_> =
+        text.lines().filter(|l| l.split_whitespace().next().is_some_and(|w| w.parse::<u32>().is_ok())).collect();
+    assert!(steps.len() > 20, "{text}");
+    for (n, step) in steps.iter().enumerate() {
+        let words: Vec<_> = step.split_whitespace().collect();
+        assert_eq!(words[0], (n + 1).to_string());
+        assert!(["parent", "child"].contains(&words[1]), "{step}");
+        assert!(words[2].contains('('), "a call: {step}");
+        let page = words.last().unwrap();
+        assert!(page.ends_with(')') && page.contains('('), "a man page: {step}");
+    }
+    let last = steps.last().unwrap();
+    assert!(text.contains("\"/srv\"") && text.contains("\"/data\""), "real arguments");
+    assert!(
+        steps.iter().filter(|s| s.contains("execve(")).count() == 1
+            && (last.contains("execve(") || text.contains("execve("))
+    );
+}
+
+#[test]
+fn shows_dockers_flags() {
+    corten_only!("explain");
+    let b = Bundle::busybox();
+    b.write_config();
+    let words = [
+        "explain",
+        "-b",
+        "bundle",
+        "--name",
+        &b.id,
+        "--network=host",
+        "--mount",
+        "type=bind,source=/srv,target=/src,readonly",
+        "--entrypoint",
+        "/bin/ls",
+    ];
+    let out = b.cli(words).ok().stdout_has("\"/srv\"").stdout_has("\"/src\"").stdout_has("/bin/ls");
+    assert!(!out.out.contains("NEWNET"), "{}", out.out);
+}
+
+#[test]
+fn a_faulty_configuration_is_not_explained() {
+    corten_only!("explain");
+    let b = Bundle::busybox().edit(|s| s["process"]["cwd"] = "relative".into());
+    b.write_config();
+    b.cli(["explain", "-b", "bundle", &b.id]).code(1).stderr_has("process.cwd");
+}

@@ -32,7 +32,7 @@ fn killed_at_calls(verb: &str, calls: std::ops::Range<usize>, step: usize) {
         }
         let inject = format!("inject=all:signal=KILL:when={number}");
         let binary = runtime().path.to_str().unwrap().to_owned();
-        let mut words = vec!["-f", "-o", "/dev/null", "-e", &inject, &binary, "--root", "root"];
+        let mut words = vec!["-o", "/dev/null", "-e", &inject, &binary, "--root", "root"];
         match verb {
             "create" => words.extend(["create", "-b", "bundle", &b.id]),
             "start" => words.extend(["start", &b.id]),

@@ -55,7 +55,7 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
         init: init.pid,
         console: console(args),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
-        inherited: inherited(args),
+        inherited: inherited(args)?,
     };
     let plan = plan::exec::process(&process, &config, &state.cgroup, &request)
         .map_err(|found| faults_error(&found, "process"))?;

@@ -30,6 +30,7 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
     let mut plan = Plan::default();
     let mut faults = Vec::new();
     let filter = config.linux.seccomp.as_ref().and_then(|profile| keep(seccomp::decide(profile), &mut faults));
+    faults.extend(filter.as_ref().and_then(seccomp::refuses_execve));
     let program = keep(program::decide(process, &request.inherited).map_err(|fault| vec![fault]), &mut faults);
     let (Some(program), true) = (program, faults.is_empty()) else { return Err(faults) };
     let users = config.linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User);
@@ -65,6 +66,14 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
         "a process keeps its pid namespace for life: only a child is inside",
     );
 
+    let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
+    if let (Some(list), None) = (affinity.initial, &into) {
+        plan.child(
+            Step::Affinity(Some(list)),
+            "process.execCPUAffinity.initial",
+            "for as long as it is outside the container's cgroup",
+        );
+    }
     if into.is_none() {
         plan.child(
             Step::Attach(cgroup.tasks().len()),
@@ -72,6 +81,11 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
             "a process that moves itself does not wait for a grace period",
         );
     }
+    plan.child(
+        Step::Affinity(affinity.r#final),
+        "process.execCPUAffinity.final",
+        "what the caller was bound to is not the container's",
+    );
     if users {
         plan.child(
             Step::IdMap(idmap::Action::BecomeRoot),

@@ -31,6 +31,8 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
+            Step::Affinity(None) => f.write_str("sched_setaffinity(0, all)"),
+            Step::Affinity(Some(list)) => write!(f, "sched_setaffinity(0, {list:?})"),
             Step::Namespace(action) => action.fmt(f),
             Step::Console(None) => f.write_str("socketpair(AF_UNIX)"),
             Step::Console(Some(path)) => write!(f, "socket(AF_UNIX); connect({path:?})"),
@@ -86,6 +88,7 @@ impl Step {
             Step::Record(_) => "rename(2)",
             Step::Hold(Hold::Lock) => "flock(2)",
             Step::Cgroup(_) | Step::OpenTasks(_) | Step::OpenCgroup(_) | Step::Attach(_) => "cgroups(7)",
+            Step::Affinity(_) => "sched_setaffinity(2)",
             Step::Namespace(_) => "namespaces(7)",
             Step::Clone(_) => "clone3(2)",
             Step::IdMap(_) => "user_namespaces(7)",

@@ -150,6 +150,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     let means = if has(NamespaceKind::User) { dev::Means::Bind } else { dev::Means::Make };
     let nodes = keep(dev::decide(&linux.devices, &config.mounts, means), &mut faults).unwrap_or_default();
     let filter = linux.seccomp.as_ref().and_then(|profile| keep(seccomp::decide(profile), &mut faults));
+    faults.extend(filter.as_ref().and_then(seccomp::refuses_execve));
     let program = keep(program::decide(process, &request.inherited).map_err(|fault| vec![fault]), &mut faults);
     let (Some(cgroup), Some(program), true) = (cgroup, program, faults.is_empty()) else { return Err(faults) };
     let changes = changes.unwrap_or_default();
@@ -255,6 +256,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             "a process that moves itself does not wait for a grace period",
         );
     }
+    plan.child(Step::Affinity(None), "", "what the caller was bound to is not the container's");
     if users {
         plan.gate(Gate::Mapped, Side::Parent, "only who is mapped can become root of the namespace");
         plan.child(

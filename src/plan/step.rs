@@ -93,6 +93,8 @@ pub enum Step {
     OpenCgroup(PathBuf),
     /// Writes `0` to each open `tasks` file.
     Attach(usize),
+    /// Sets the processors it may run on; `None`: all that its cgroup has.
+    Affinity(Option<Vec<u32>>),
     /// Opens, makes, joins namespaces.
     Namespace(namespaces::Action),
     /// Opens the socket that will be given the terminal: a client's, or our own.

@@ -10,8 +10,9 @@ use crate::setup::hooks;
 use crate::sys::process::exit_now;
 use crate::sys::{Called, Failure, Result, socket};
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{setsid, write};
+use nix::unistd::{Pid, setsid, write};
 use std::os::fd::AsFd;
 
 /// Walks the child's lines from `from` on.
@@ -42,6 +43,7 @@ fn step(step: &Step, context: &mut Context) -> Result<()> {
         Step::Tell(gate) => gate::tell(wire(context)?, *gate),
         Step::Await(gate) => wait_for(*gate, context),
         Step::Attach(_) => attach(context),
+        Step::Affinity(processors) => set_affinity(processors.as_deref()).called(|| step.to_string()),
         Step::Namespace(action) => action.apply(&mut context.namespaces),
         Step::IdMap(action) => action.apply(0),
         Step::Session => {
@@ -99,6 +101,16 @@ fn attach(context: &mut Context) -> Result<()> {
         write(&tasks, b"0").called(|| format!("write({}, \"0\")", crate::sys::describe(&tasks)))?;
     }
     Ok(())
+}
+
+/// What the caller was bound to is not the container's. The kernel takes away what the cgroup does not have.
+fn set_affinity(processors: Option<&[u32]>) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    match processors {
+        Some(list) => list.iter().try_for_each(|cpu| set.set(*cpu as usize))?,
+        None => (0..CpuSet::count()).try_for_each(|cpu| set.set(cpu))?,
+    }
+    sched_setaffinity(Pid::from_raw(0), &set)
 }
 
 fn await_start(context: &mut Context) -> Result<()> {

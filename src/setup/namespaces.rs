@@ -183,7 +183,11 @@ impl Action {
             Action::Open(kind, path) => {
                 let fd =
                     open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK, Mode::empty())
-                        .called(|| format!("openat({path:?})"))?;
+                        .called(|| format!("openat({path:?})"))
+                        .map_err(|failure| match failure.errno {
+                            Errno::ENOENT => failure.because(format!("{} does not exist", path.display())),
+                            _ => failure,
+                        })?;
                 check_kind(&fd, *kind, path)?;
                 opened.to_join.push((*kind, fd));
                 Ok(())

@@ -95,6 +95,8 @@ impl Group {
             .arg(format!("for f; do echo 0 > \"$f\" || exit 99; done; {script}"))
             .arg("sh")
             .args(files.filter(|file| file.exists()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();

@@ -113,10 +113,14 @@ fn the_program_gets_its_environment_and_no_other_descriptor() {
         if is_alone() {
             // A descriptor that execve would keep.
             let leaked = nix::unistd::dup(std::io::stdin()).unwrap();
-            let process = process(&["sh", "-c", "echo $A $HOME; ls /proc/$$/fd; exit 6"], &["A=1", "PATH=/bin", "A=2"], "/");
-            let mut held = Held { home: Some("/home/x".into()), proc: Some(path::host_proc().unwrap()), ..Held::default() };
+            let process =
+                process(&["sh", "-c", "echo $A $HOME; ls /proc/$$/fd; exit 6"], &["A=1", "PATH=/bin", "A=2"], "/");
+            let mut held =
+                Held { home: Some("/home/x".into()), proc: Some(path::host_proc().unwrap()), ..Held::default() };
             let decision = decide(&process, &Inherited::default()).unwrap();
-            [&decision.enter, &decision.confirm, &decision.find].iter().for_each(|action| action.apply(&mut held).unwrap());
+            [&decision.enter, &decision.confirm, &decision.find]
+                .iter()
+                .for_each(|action| action.apply(&mut held).unwrap());
             if std::env::var_os("FALLBACK").is_some() {
                 exec::close_on_exec_each(held.proc().unwrap(), 3).unwrap();
             } else {
