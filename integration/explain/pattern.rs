@@ -252,7 +252,27 @@ impl Expected {
 
     /// Whether it is this call, with these arguments as far as they are given.
     fn fits(&self, call: &Call) -> bool {
-        self.name == call.name && words(&self.args).iter().all(|word| self.word_fits(word, call))
+        let fits = |word: &String| self.word_fits(word, call);
+        self.name == call.name
+            && match &*self.name {
+                "capset" => self.sets_fit(call),
+                _ => words(&self.args).iter().all(fits),
+            }
+    }
+
+    /// `{effective=2 capabilities, permitted=KILL|SETUID, inheritable=0}`
+    fn sets_fit(&self, call: &Call) -> bool {
+        self.args.trim_matches(['{', '}']).split(", ").all(|part| {
+            let (name, set) = part.split_once('=').expect("NAME=SET");
+            let begin = call.args.find(&format!("{name}=")).expect("a set") + name.len() + 1;
+            let seen = call.args[begin..].split([',', '}']).next().unwrap_or_default();
+            let count = seen.matches("CAP_").count();
+            match set.strip_prefix("all ").or(set.strip_suffix(" capabilities")) {
+                Some(number) => number.parse() == Ok(count),
+                None if set == "0" => count == 0,
+                None => set.split('|').count() == count && set.split('|').all(|one| seen.contains(&format!("CAP_{one}"))),
+            }
+        })
     }
 
     fn word_fits(&self, word: &str, call: &Call) -> bool {

@@ -12,11 +12,13 @@ impl fmt::Display for Step {
             Step::Tell(gate) => write!(f, "sendmsg({})", gate.word()),
             Step::Await(gate) => write!(f, "recvmsg({})", gate.word()),
             Step::Record(Record::Intent) => f.write_str(
-                "mkdir(state); openat(config.json); write(); openat(held); openat(state.json); write(); renameat2()",
+                "mkdirat(state, 0700); openat(state, O_DIRECTORY); openat(state, \"config.json\", O_CREAT|O_EXCL); write(); \
+                 openat(state, \"held\", O_CREAT|O_EXCL); openat(state, \"state.json\", O_CREAT|O_EXCL); write(); renameat2()",
             ),
-            Step::Record(Record::Init | Record::Ready) => {
-                f.write_str("flock(state); openat(state.json); write(pid); renameat()")
-            }
+            Step::Record(Record::Init | Record::Ready) => f.write_str(
+                "[openat(\"/proc/PID/stat\"); read()]; openat(state, \".\"); flock(LOCK_EX); fstat(state); newfstatat(state); \
+                 openat(state, \".state.PID\", O_CREAT|O_EXCL); write(); renameat(state, \".state.PID\", \"state.json\")",
+            ),
             Step::Cgroup(change) => change.fmt(f),
             Step::OpenTasks(files) => {
                 for (index, file) in files.iter().enumerate() {
@@ -36,7 +38,7 @@ impl fmt::Display for Step {
             Step::Namespace(action) => action.fmt(f),
             Step::Console(None) => f.write_str("socketpair(AF_UNIX)"),
             Step::Console(Some(path)) => write!(f, "socket(AF_UNIX); connect({path:?})"),
-            Step::Hold(Hold::Lock) => f.write_str("openat(held); flock(LOCK_EX)"),
+            Step::Hold(Hold::Lock) => f.write_str("openat(state, \"held\"); flock(LOCK_EX)"),
             Step::Hold(Hold::Gate) => f.write_str("socket(AF_UNIX); bind(start); listen()"),
             Step::Clone(clone) => {
                 let into = clone.into.as_ref().map(|dir| format!(", into {}", dir.display())).unwrap_or_default();
@@ -52,7 +54,7 @@ impl fmt::Display for Step {
             }
             Step::IdMap(action) => action.fmt(f),
             Step::Session => f.write_str("umask(022); setsid()"),
-            Step::OpenProc => f.write_str("openat(\"/proc\", O_PATH)"),
+            Step::OpenProc => f.write_str("openat(\"/proc\", O_PATH); fstatfs(); fstat()"),
             Step::OpenRoot => f.write_str("openat(\"/\", O_PATH)"),
             Step::Rootfs(action) => action.fmt(f),
             Step::Mount(action) => action.fmt(f),
@@ -62,7 +64,14 @@ impl fmt::Display for Step {
             Step::Terminal(action) => action.fmt(f),
             Step::Hooks(_, list) => {
                 for (index, hook) in list.iter().enumerate() {
-                    write!(f, "{}execve({:?}, {:?})", if index == 0 { "" } else { "; " }, hook.path, hook.args)?;
+                    let own = [hook.path.display().to_string()];
+                    let args = if hook.args.is_empty() { &own[..] } else { &hook.args };
+                    write!(
+                        f,
+                        "{}pipe2(O_CLOEXEC); pipe2(O_CLOEXEC); write(state); clone(); execve({:?}, {args:?}); pidfd_open(PID); [ppoll()]…; waitid()",
+                        if index == 0 { "" } else { "; " },
+                        hook.path
+                    )?;
                 }
                 Ok(())
             }
