@@ -284,7 +284,7 @@ impl Expected {
         }
         if let Some((major, minor)) = word.split_once(':') {
             return match (major.parse::<u32>(), minor.parse::<u32>()) {
-                (Ok(major), Ok(minor)) => call.args.contains(&format!("makedev({major:#x}, {minor:#x})")),
+                (Ok(major), Ok(minor)) => call.args.contains(&format!("makedev({}, {})", hexadecimal(major), hexadecimal(minor))),
                 _ => false,
             };
         }
@@ -296,6 +296,8 @@ impl Expected {
         }
         match word {
             "~0" => call.has_word("4294967295"),
+            // A mask of three bits, of which an older strace has two by name.
+            "ATIME" => call.has_word("ATIME") || call.has_word("STRICTATIME"),
             // The size of a set: Expected::times.
             "capabilities" | "all" => true,
             _ if self.args.contains("PR_CAP") && word.starts_with(|c: char| c.is_ascii_digit()) => {
@@ -307,6 +309,11 @@ impl Expected {
             _ => true,
         }
     }
+}
+
+/// As strace writes it.
+fn hexadecimal(number: u32) -> String {
+    if number == 0 { "0".into() } else { format!("{number:#x}") }
 }
 
 /// The strings, numbers and flags of explain's arguments, without the signs between them.
@@ -334,4 +341,81 @@ fn words(args: &str) -> Vec<String> {
         rest = &rest[end..];
     }
     words
+}
+
+mod tests {
+    use super::super::trace;
+    use super::{Machine, When, steps};
+
+    /// What comes of a plan's line and what strace saw of process 7.
+    fn compare(calls: &str, seen: &[&str]) -> Result<(), String> {
+        let steps = steps(&format!("run ID: 1 steps\n  1 parent  {calls}  place (x)  why  page(2)\n"));
+        let text: String = seen.iter().map(|call| format!("7  {call} = 0\n")).collect();
+        let calls = trace::read(&text).remove(&7).unwrap_or_default();
+        Machine::new(&steps, "parent").compare(&calls, |call, when| match when {
+            When::Start => call.name == "arch_prctl",
+            When::Between => call.name == "mmap",
+            When::End => call.name == "exit_group",
+        })
+    }
+
+    #[test]
+    fn order_and_presence_count() {
+        let plan = r#"mkdirat("/a  (b", 0755); [openat("x"); read()]…; write("y\n")"#;
+        let (mkdir, open, read, write) =
+            (r#"mkdir("/a  (b", 0755)"#, r#"openat(3</z>, "x", O_RDONLY)"#, r#"read(4, "", 9)"#, r#"write(4, "y\n", 2)"#);
+        assert_eq!(compare(plan, &[mkdir, write]), Ok(()));
+        assert_eq!(compare(plan, &["arch_prctl(1)", mkdir, open, read, "mmap(0)", open, read, write, "exit_group(0)"]), Ok(()));
+        for wrong in [
+            &[write, mkdir][..],
+            &[mkdir],
+            &[mkdir, write, write],
+            &[mkdir, open, write],
+            &[mkdir, "arch_prctl(1)", write],
+            &[mkdir, "exit_group(0)", write],
+            &[],
+        ] {
+            assert!(compare(plan, wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_count() {
+        for (plan, seen) in [
+            ("clone3(NEWPID|NEWNS)", "clone3({flags=CLONE_PIDFD|CLONE_NEWNS|CLONE_NEWPID}, 88)"),
+            ("mount_setattr(\"/\", RECURSIVE, SLAVE)", "mount_setattr(AT_FDCWD</>, \"/\", AT_RECURSIVE, {propagation=MS_SLAVE}, 32)"),
+            ("mkdirat(\"/dev/pts\", 0755)", "mkdirat(6</root/dev>, \"pts\", 0755)"),
+            ("move_mount(\"/dev\")", "move_mount(9</>, \"\", 6</root/dev>, \"\", MOVE_MOUNT_F_EMPTY_PATH)"),
+            ("mknodat(\"/dev/tty\", S_IFCHR|0666, 5:0)", "mknodat(6</dev>, \"tty\", S_IFCHR|0666, makedev(0x5, 0))"),
+            ("capset({effective=2 capabilities, inheritable=0})", "capset({pid=0}, {effective=1<<CAP_KILL|1<<CAP_CHOWN, inheritable=0})"),
+            ("recvmsg(go)", "recvmsg(3, {msg_iov=[{iov_base=\"G\", iov_len=1}]})"),
+            ("ioctl(TIOCSWINSZ, 24x80)", "ioctl(3, TIOCSWINSZ, {ws_row=24, ws_col=80})"),
+            ("write(\"0 1 2\\n\")", "write(3, \"0 1 2\\n\", 6)"),
+            ("openat(\"/proc/PID/stat\")", "openat(AT_FDCWD</>, \"/proc/12/stat\", O_RDONLY)"),
+            ("close_range(3, ~0)", "close_range(3, 4294967295, 4)"),
+        ] {
+            assert_eq!(compare(plan, &[seen]), Ok(()));
+        }
+        for (plan, seen) in [
+            ("clone3(NEWPID|NEWNS)", "clone3({flags=CLONE_NEWNS}, 88)"),
+            ("mkdirat(\"/dev/pts\", 0755)", "mkdirat(6</root/sys>, \"pts\", 0755)"),
+            ("mkdirat(\"/dev/pts\", 0755)", "mkdirat(6</root/dev>, \"pts\", 0700)"),
+            ("move_mount(\"/dev\")", "move_mount(9</>, \"\", 6</root/udev>, \"\")"),
+            ("capset({effective=2 capabilities})", "capset({pid=0}, {effective=1<<CAP_KILL})"),
+            ("recvmsg(go)", "recvmsg(3, {msg_iov=[{iov_base=\"X\", iov_len=1}]})"),
+            ("setresuid(1, 1, 1)", "setresuid(0, 0, 0)"),
+            ("openat(\"/proc/PID/stat\")", "openat(AT_FDCWD</>, \"/proc/self/stat\", O_RDONLY)"),
+        ] {
+            assert!(compare(plan, &[seen]).is_err(), "{plan} is not {seen}");
+        }
+    }
+
+    #[test]
+    fn a_set_is_as_many_calls() {
+        let drop = |name: &str| format!("prctl(PR_CAPBSET_DROP, {name})");
+        let (kill, chown) = (drop("CAP_KILL"), drop("CAP_CHOWN"));
+        assert_eq!(compare("prctl(PR_CAPBSET_DROP, 2 capabilities)", &[&kill, &chown]), Ok(()));
+        assert_eq!(compare("prctl(PR_CAPBSET_DROP, KILL|CHOWN)", &[&kill, &chown]), Ok(()));
+        assert!(compare("prctl(PR_CAPBSET_DROP, 2 capabilities)", &[&kill]).is_err());
+    }
 }

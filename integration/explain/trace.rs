@@ -19,7 +19,7 @@ pub struct Call {
 }
 
 /// x86-64 has both the older call and the one that took its place, and libc uses the older.
-const OLDER: [(&str, &str); 14] = [
+const OLDER: [(&str, &str); 16] = [
     ("open", "openat"),
     ("stat", "newfstatat"),
     ("lstat", "newfstatat"),
@@ -34,6 +34,8 @@ const OLDER: [(&str, &str); 14] = [
     ("access", "faccessat"),
     ("dup2", "dup3"),
     ("poll", "ppoll"),
+    ("fork", "clone"),
+    ("vfork", "clone"),
 ];
 
 /// The calls of each process, in order, by pid. `strace -f -qq -y -s 4096`.
@@ -143,12 +145,13 @@ pub fn unescape(text: &str) -> String {
 impl Call {
     /// Whether it names this: as a string, or a path by the descriptor of its directory or its own.
     ///
-    /// In the text of explain `PID` stands for a number and `$PATH` for the directories in it.
+    /// In the text of explain `PID` and the `N` of `/fd/N` stand for a number, and `$PATH` for the directories in it.
     pub fn names(&self, wanted: &str) -> bool {
         if let Some(program) = wanted.strip_prefix("$PATH/") {
             return self.strings.iter().any(|s| s.rsplit_once('/').is_some_and(|(_, name)| name == program));
         }
-        if let Some((before, after)) = wanted.split_once("PID") {
+        let number = if wanted.ends_with("/fd/N") { "N" } else { "PID" };
+        if let Some((before, after)) = wanted.split_once(number) {
             let fits = |s: &String| {
                 let number = s.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
                 number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))

@@ -3,6 +3,7 @@
 use super::Plan;
 use super::step::{Gate, Hold, Record, Side, Step};
 use crate::input::host::Host;
+use crate::setup::hooks;
 use crate::sys::process::Flags;
 use std::fmt;
 
@@ -62,16 +63,10 @@ impl fmt::Display for Step {
             Step::Mask(action) => action.fmt(f),
             Step::Label(action) => action.fmt(f),
             Step::Terminal(action) => action.fmt(f),
-            Step::Hooks(_, list) => {
+            Step::Hooks(kind, list) => {
                 for (index, hook) in list.iter().enumerate() {
-                    let own = [hook.path.display().to_string()];
-                    let args = if hook.args.is_empty() { &own[..] } else { &hook.args };
-                    write!(
-                        f,
-                        "{}pipe2(O_CLOEXEC); pipe2(O_CLOEXEC); write(state); clone(); execve({:?}, {args:?}); pidfd_open(PID); [ppoll()]…; waitid()",
-                        if index == 0 { "" } else { "; " },
-                        hook.path
-                    )?;
+                    let action = hooks::Action { kind: *kind, index, hook: hook.clone() };
+                    write!(f, "{}{action}", if index == 0 { "" } else { "; " })?;
                 }
                 Ok(())
             }
@@ -82,8 +77,12 @@ impl fmt::Display for Step {
             Step::Caps(action) => action.fmt(f),
             Step::Program(action) => action.fmt(f),
             Step::Seccomp(filter) => filter.fmt(f),
-            Step::PidFile(path) => write!(f, "openat({path:?}); write(pid)"),
-            Step::OpenPidFile(path) => write!(f, "openat({path:?}, O_CREAT)"),
+            Step::PidFile(path) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let aside = path.with_file_name(format!(".{name}.PID"));
+                write!(f, "[openat({aside:?}, O_CREAT|O_TRUNC)]; write(pid); [renameat({aside:?}, {path:?})]")
+            }
+            Step::OpenPidFile(path) => write!(f, "openat({path:?}, O_CREAT|O_TRUNC)"),
             Step::AwaitStart => f.write_str("accept4(start); sendmsg(go)"),
         }
     }

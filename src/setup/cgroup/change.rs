@@ -170,7 +170,7 @@ impl fmt::Display for Change {
                 for (index, parent) in above(mount, directory).iter().enumerate() {
                     let file = parent.join("cgroup.subtree_control");
                     let separator = if index == 0 { "" } else { "; " };
-                    write!(f, "{separator}openat({file:?}); read(); [openat({file:?}); [write()]]…")?;
+                    write!(f, "{separator}openat({file:?}); read(); [openat({file:?}); [write({})]]…", plus(controllers))?;
                 }
                 write!(f, "]")
             }
