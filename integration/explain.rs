@@ -24,7 +24,8 @@ struct Exclusion {
 
 /// `SIDE WHEN CALL [TEXT] | REASON`
 fn exclusions() -> Vec<Exclusion> {
-    let lines = include_str!("explain_exclusions.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines =
+        include_str!("explain_exclusions.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
             let (what, reason) = line.split_once(" | ").unwrap_or_else(|| panic!("no reason: {line}"));
@@ -140,8 +141,20 @@ fn as_docker_asks() {
         skip!("strace is not installed");
     }
     let caps = json!([
-        "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
-        "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE"
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FSETID",
+        "CAP_FOWNER",
+        "CAP_MKNOD",
+        "CAP_NET_RAW",
+        "CAP_SETGID",
+        "CAP_SETUID",
+        "CAP_SETFCAP",
+        "CAP_SETPCAP",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_SYS_CHROOT",
+        "CAP_KILL",
+        "CAP_AUDIT_WRITE"
     ]);
     let bundle = Bundle::busybox().args(["/bin/true"]).file("etc/hosts", 0o644, "").edit(|spec| {
         spec["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [10, 20], "umask": 18});

@@ -241,8 +241,9 @@ const GATES: [(&str, &str); 6] =
 impl Expected {
     /// A set of capabilities is dropped or raised one by one.
     fn times(&self) -> usize {
-        let Some(set) =
-            ["PR_CAPBSET_DROP, ", "PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, "].iter().find_map(|of| self.args.strip_prefix(of))
+        let Some(set) = ["PR_CAPBSET_DROP, ", "PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, "]
+            .iter()
+            .find_map(|of| self.args.strip_prefix(of))
         else {
             return 1;
         };
@@ -259,7 +260,9 @@ impl Expected {
         if let Some(quoted) = word.strip_prefix('"') {
             return call.names(&unescape(quoted.strip_suffix('"').expect("a closing quote")));
         }
-        if self.name.ends_with("msg") && let Some((_, letter)) = GATES.iter().find(|(gate, _)| *gate == word) {
+        if self.name.ends_with("msg")
+            && let Some((_, letter)) = GATES.iter().find(|(gate, _)| *gate == word)
+        {
             return call.strings.iter().any(|string| string == letter);
         }
         if let Some((major, minor)) = word.split_once(':') {
@@ -279,7 +282,9 @@ impl Expected {
             // The size of a set: Expected::times.
             "capabilities" | "all" => true,
             _ if self.args.contains("PR_CAP") && word.starts_with(|c: char| c.is_ascii_digit()) => {
-                self.times() > 1 || call.has_word(word) || call.args.contains(&format!("{:#x}", word.parse::<u32>().unwrap_or(0)))
+                self.times() > 1
+                    || call.has_word(word)
+                    || call.args.contains(&format!("{:#x}", word.parse::<u32>().unwrap_or(0)))
             }
             _ if self.args.contains("PR_CAP") && self.times() > 1 => true,
             _ if word.starts_with(|c: char| c.is_ascii_uppercase() || c.is_ascii_digit()) => call.has_word(word),
