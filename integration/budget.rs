@@ -73,7 +73,7 @@ fn create_start_state_delete() {
     // strace waits for all that it traces, and the first process does not end: it is let go of with the container.
     let create = create.spawn();
     let c = b.adopt(&b.id);
-    crate::harness::soon(|| b.cli(["state", &b.id]).out.contains("\"created\""));
+    crate::harness::soon(|| b.status(&b.id) == "created");
     c.kill("KILL").ok();
     create.wait();
     b.cli(["delete", "--force", &b.id]).ok();

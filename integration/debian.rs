@@ -100,12 +100,19 @@ print(socket.create_connection(server.getsockname()).recv(100).decode())'";
 fn as_root_in_a_user_namespace() {
     // The cached files belong to the host's root, who is nobody inside: reading is all that is tried.
     let b = debian!("id -u; cat /etc/debian_version | cut -d. -f1; stat -c %U /etc/passwd");
+    // The cache may lie below a folder that only its owner may enter.
+    let place = b.mkdir("debian");
+    let root = b.spec["root"]["path"].as_str().unwrap().to_owned();
+    b.host("mount").args(["--bind", &root, place.to_str().unwrap()]).run().ok();
     let b = b.edit(|s| {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
         s["linux"]["uidMappings"] = map.clone();
         s["linux"]["gidMappings"] = map;
+        s["root"]["path"] = place.to_str().into();
         s["process"]["user"] = json!({"uid": 0, "gid": 0});
         crate::harness::add_namespace(s, "user", None);
     });
-    b.run().ok().stdout("0\n12\nnobody\n");
+    let out = b.run();
+    b.host("umount").args([&place]).run().ok();
+    out.ok().stdout("0\n12\nnobody\n");
 }

@@ -24,7 +24,7 @@ fn name_and_arguments() {
     // Without --name the one positional is the id.
     b.run().ok().stdout("from the configuration\n");
     let dir = b.dir();
-    b.cli(["run", "-b", dir.to_str().unwrap(), &b.id, "surplus"]).code(1).stderr_has("surplus");
+    b.cli(["run", "-b", dir.to_str().unwrap(), &b.id, "surplus"]).code(1).stderr_has("--name");
 }
 
 #[test]

@@ -24,7 +24,8 @@ struct Exclusion {
 
 /// `SIDE WHEN CALL [TEXT] | REASON`
 fn exclusions() -> Vec<Exclusion> {
-    let lines = include_str!("explain_exclusions.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines =
+        include_str!("explain_exclusions.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
             let (what, reason) = line.split_once(" | ").unwrap_or_else(|| panic!("no reason: {line}"));
@@ -93,7 +94,8 @@ fn compare(bundle: &Bundle, options: &[&str]) {
     let mut calls = trace::read(&text);
     let parent: i32 = text.split(' ').next().and_then(|pid| pid.parse().ok()).expect("a pid");
     let child = first_process(&calls, parent);
-    let mut sides = [("parent", calls.remove(&parent).expect("calls")), ("child", calls.remove(&child).expect("calls"))];
+    let mut sides =
+        [("parent", calls.remove(&parent).expect("calls")), ("child", calls.remove(&child).expect("calls"))];
     // The program's own calls are not ours.
     let program = sides[1].1.iter().position(|call| call.name == "execve").expect("an execve");
     sides[1].1.truncate(program + 1);
@@ -127,8 +129,10 @@ fn hooks_executed(others: BTreeMap<i32, Vec<Call>>, sides: &mut [(&str, Vec<Call
             let makes = |other: &Call| other.begun < call.begun && other.name == "clone";
             calls.iter().rposition(makes).map(|at| (calls[at].begun, at))
         };
-        let (side, (_, at)) =
-            (0..2).filter_map(|side| Some((side, made(&sides[side].1)?))).max_by_key(|(_, made)| *made).expect("its maker");
+        let (side, (_, at)) = (0..2)
+            .filter_map(|side| Some((side, made(&sides[side].1)?)))
+            .max_by_key(|(_, made)| *made)
+            .expect("its maker");
         sides[side].1.insert(at + 1, call);
     }
 }
@@ -163,8 +167,20 @@ fn as_docker_asks() {
         skip!("strace is not installed");
     }
     let caps = json!([
-        "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
-        "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE"
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FSETID",
+        "CAP_FOWNER",
+        "CAP_MKNOD",
+        "CAP_NET_RAW",
+        "CAP_SETGID",
+        "CAP_SETUID",
+        "CAP_SETFCAP",
+        "CAP_SETPCAP",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_SYS_CHROOT",
+        "CAP_KILL",
+        "CAP_AUDIT_WRITE"
     ]);
     let bundle = Bundle::busybox().args(["/bin/true"]).file("etc/hosts", 0o644, "").edit(|spec| {
         spec["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [10, 20], "umask": 18});

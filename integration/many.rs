@@ -41,7 +41,7 @@ fn two_hundred_at_once() {
                         .timeout(crate::harness::TIMEOUT * 6)
                         .spawn();
                     // The next one starts when this one runs.
-                    let up = soon(|| run.has_ended() || b.cli(["state", id]).out.contains("\"running\""));
+                    let up = soon(|| run.has_ended() || b.status(id) == "running");
                     assert!(up && !run.has_ended(), "{id} does not run: {}", run.stderr());
                     runs.lock().unwrap().push((n, run));
                 }

@@ -241,8 +241,9 @@ const GATES: [(&str, &str); 6] =
 impl Expected {
     /// A set of capabilities is dropped or raised one by one.
     fn times(&self) -> usize {
-        let Some(set) =
-            ["PR_CAPBSET_DROP, ", "PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, "].iter().find_map(|of| self.args.strip_prefix(of))
+        let Some(set) = ["PR_CAPBSET_DROP, ", "PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, "]
+            .iter()
+            .find_map(|of| self.args.strip_prefix(of))
         else {
             return 1;
         };
@@ -270,7 +271,9 @@ impl Expected {
             match set.strip_prefix("all ").or(set.strip_suffix(" capabilities")) {
                 Some(number) => number.parse() == Ok(count),
                 None if set == "0" => count == 0,
-                None => set.split('|').count() == count && set.split('|').all(|one| seen.contains(&format!("CAP_{one}"))),
+                None => {
+                    set.split('|').count() == count && set.split('|').all(|one| seen.contains(&format!("CAP_{one}")))
+                }
             }
         })
     }
@@ -279,12 +282,16 @@ impl Expected {
         if let Some(quoted) = word.strip_prefix('"') {
             return call.names(&unescape(quoted.strip_suffix('"').expect("a closing quote")));
         }
-        if self.name.ends_with("msg") && let Some((_, letter)) = GATES.iter().find(|(gate, _)| *gate == word) {
+        if self.name.ends_with("msg")
+            && let Some((_, letter)) = GATES.iter().find(|(gate, _)| *gate == word)
+        {
             return call.strings.iter().any(|string| string == letter);
         }
         if let Some((major, minor)) = word.split_once(':') {
             return match (major.parse::<u32>(), minor.parse::<u32>()) {
-                (Ok(major), Ok(minor)) => call.args.contains(&format!("makedev({}, {})", hexadecimal(major), hexadecimal(minor))),
+                (Ok(major), Ok(minor)) => {
+                    call.args.contains(&format!("makedev({}, {})", hexadecimal(major), hexadecimal(minor)))
+                }
                 _ => false,
             };
         }
@@ -301,7 +308,9 @@ impl Expected {
             // The size of a set: Expected::times.
             "capabilities" | "all" => true,
             _ if self.args.contains("PR_CAP") && word.starts_with(|c: char| c.is_ascii_digit()) => {
-                self.times() > 1 || call.has_word(word) || call.args.contains(&format!("{:#x}", word.parse::<u32>().unwrap_or(0)))
+                self.times() > 1
+                    || call.has_word(word)
+                    || call.args.contains(&format!("{:#x}", word.parse::<u32>().unwrap_or(0)))
             }
             _ if self.args.contains("PR_CAP") && self.times() > 1 => true,
             _ if word.starts_with(|c: char| c.is_ascii_uppercase() || c.is_ascii_digit()) => call.has_word(word),
@@ -362,10 +371,17 @@ mod tests {
     #[test]
     fn order_and_presence_count() {
         let plan = r#"mkdirat("/a  (b", 0755); [openat("x"); read()]…; write("y\n")"#;
-        let (mkdir, open, read, write) =
-            (r#"mkdir("/a  (b", 0755)"#, r#"openat(3</z>, "x", O_RDONLY)"#, r#"read(4, "", 9)"#, r#"write(4, "y\n", 2)"#);
+        let (mkdir, open, read, write) = (
+            r#"mkdir("/a  (b", 0755)"#,
+            r#"openat(3</z>, "x", O_RDONLY)"#,
+            r#"read(4, "", 9)"#,
+            r#"write(4, "y\n", 2)"#,
+        );
         assert_eq!(compare(plan, &[mkdir, write]), Ok(()));
-        assert_eq!(compare(plan, &["arch_prctl(1)", mkdir, open, read, "mmap(0)", open, read, write, "exit_group(0)"]), Ok(()));
+        assert_eq!(
+            compare(plan, &["arch_prctl(1)", mkdir, open, read, "mmap(0)", open, read, write, "exit_group(0)"]),
+            Ok(())
+        );
         for wrong in [
             &[write, mkdir][..],
             &[mkdir],
@@ -383,11 +399,17 @@ mod tests {
     fn arguments_count() {
         for (plan, seen) in [
             ("clone3(NEWPID|NEWNS)", "clone3({flags=CLONE_PIDFD|CLONE_NEWNS|CLONE_NEWPID}, 88)"),
-            ("mount_setattr(\"/\", RECURSIVE, SLAVE)", "mount_setattr(AT_FDCWD</>, \"/\", AT_RECURSIVE, {propagation=MS_SLAVE}, 32)"),
+            (
+                "mount_setattr(\"/\", RECURSIVE, SLAVE)",
+                "mount_setattr(AT_FDCWD</>, \"/\", AT_RECURSIVE, {propagation=MS_SLAVE}, 32)",
+            ),
             ("mkdirat(\"/dev/pts\", 0755)", "mkdirat(6</root/dev>, \"pts\", 0755)"),
             ("move_mount(\"/dev\")", "move_mount(9</>, \"\", 6</root/dev>, \"\", MOVE_MOUNT_F_EMPTY_PATH)"),
             ("mknodat(\"/dev/tty\", S_IFCHR|0666, 5:0)", "mknodat(6</dev>, \"tty\", S_IFCHR|0666, makedev(0x5, 0))"),
-            ("capset({effective=2 capabilities, inheritable=0})", "capset({pid=0}, {effective=1<<CAP_KILL|1<<CAP_CHOWN, inheritable=0})"),
+            (
+                "capset({effective=2 capabilities, inheritable=0})",
+                "capset({pid=0}, {effective=1<<CAP_KILL|1<<CAP_CHOWN, inheritable=0})",
+            ),
             ("recvmsg(go)", "recvmsg(3, {msg_iov=[{iov_base=\"G\", iov_len=1}]})"),
             ("ioctl(TIOCSWINSZ, 24x80)", "ioctl(3, TIOCSWINSZ, {ws_row=24, ws_col=80})"),
             ("write(\"0 1 2\\n\")", "write(3, \"0 1 2\\n\", 6)"),

@@ -37,6 +37,14 @@ impl Bundle {
         container
     }
 
+    /// The status of a container that may not be there: then empty.
+    #[track_caller]
+    pub fn status(&self, id: &str) -> String {
+        let state = self.cli(["state", id]);
+        let state: Value = serde_json::from_str(&state.out).unwrap_or_default();
+        state["status"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// A container that exists already.
     pub fn adopt(&self, id: &str) -> Container<'_> {
         Container { bundle: self, id: id.to_owned() }

@@ -67,6 +67,13 @@ pub fn remove(store: &Store, entry: &Entry, force: Force) -> Result<()> {
         return Err(Error::new(format!("cannot delete container that is not stopped: {found}"))
             .hint(format!("`corten stop {0}` first, or `corten rm -f {0}`", state.id)));
     }
+    if found == Status::Creating
+        && let Some(creator) = state.creator.open()
+    {
+        // It would go on making what is being taken away. Its child ends with it.
+        let _ = pidfd_send_signal(&creator, libc::SIGKILL);
+        ended_within(&creator, PATIENCE_MS);
+    }
     if let Some(pidfd) = state.init.as_ref().and_then(|init| init.open()) {
         let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
         // A frozen process takes its signal when it is thawed. One that does not go by that hangs on others of its namespace, which

@@ -57,7 +57,7 @@ impl Bundle {
         // Not blocking: a fifo without a writer would hold us up before we could see what it is.
         let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(absolute.join("config.json"));
         let file = match opened {
-            Ok(file) if file.metadata().is_ok_and(|about| !about.is_file()) => {
+            Ok(file) if file.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) => {
                 return Err(Error::new(format!("{shown}/config.json: is not a regular file")));
             }
             Ok(file) => file,

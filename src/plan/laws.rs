@@ -6,7 +6,7 @@
 use super::Plan;
 use super::step::{Gate, Hold, Line, Record, Side, Step};
 use crate::input::config::NamespaceKind;
-use crate::setup::{caps, hooks, idmap, label, namespaces, program, rootfs, user};
+use crate::setup::{caps, hooks, idmap, label, limits, namespaces, program, rootfs, user};
 use std::collections::VecDeque;
 
 /// In words, and what they mean.
@@ -184,17 +184,18 @@ pub const LAWS: &[Law] = &[
         };
         all_before(lines, makes, closes, Side::Child)
     }),
-    ("the host's procfs is open before anything is written to it", |lines| {
+    ("a procfs that nobody can replace is open before anything is written to it", |lines| {
         let writes = |step: &Step| {
             matches!(
                 step,
                 Step::Sysctl(_)
                     | Step::Terminal(_)
+                    | Step::Limit(limits::Action::OomScoreAdj(_))
                     | Step::Label(label::Action::AppArmor(_) | label::Action::Selinux(_))
             )
         };
-        let open = position(lines, |step| *step == Step::OpenProc);
-        open.is_some() && position(lines, writes).is_none_or(|at| Some(at) > open)
+        let open = position(lines, |step| matches!(step, Step::OpenProc | Step::MountProc));
+        position(lines, writes).is_none_or(|at| open.is_some_and(|open| open < at))
     }),
     ("hooks of the runtime see a container with its old root, and its mounts", |lines| {
         let runs = |step: &Step| matches!(step, Step::Hooks(hooks::Kind::Prestart | hooks::Kind::CreateRuntime, _));

@@ -109,6 +109,8 @@ pub enum Step {
     Session,
     /// Opens the host's procfs, for what is written there later.
     OpenProc,
+    /// Makes a procfs of its own, attached nowhere: `exec` is born inside, where the host's must not be in reach.
+    MountProc,
     /// The container's root.
     Rootfs(rootfs::Action),
     /// One mount.

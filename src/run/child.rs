@@ -40,6 +40,11 @@ pub fn walk(plan: &Plan, from: usize, context: &mut Context) -> ! {
 fn step(step: &Step, context: &mut Context) -> Result<()> {
     let held = &mut context.held;
     match step {
+        // Once the gate is open the container runs, whether its starter lives to hear of it or not.
+        Step::Tell(gate) if context.starter.is_some() => {
+            let _ = gate::tell(wire(context)?, *gate);
+            Ok(())
+        }
         Step::Tell(gate) => gate::tell(wire(context)?, *gate),
         Step::Await(gate) => wait_for(*gate, context),
         Step::Attach(_) => attach(context),
@@ -53,6 +58,13 @@ fn step(step: &Step, context: &mut Context) -> Result<()> {
         }
         Step::OpenProc => {
             held.proc = Some(crate::sys::path::host_proc()?);
+            Ok(())
+        }
+        Step::MountProc => {
+            held.proc = Some(crate::sys::mount::Context::open("proc").and_then(|proc| {
+                proc.create()?;
+                proc.mount(0)
+            })?);
             Ok(())
         }
         Step::OpenRoot => {
@@ -119,12 +131,15 @@ fn await_start(context: &mut Context) -> Result<()> {
     };
     // The parent's end: from here on there is only the starter.
     context.wire = None;
-    let starter = socket::accept(&listener)?;
-    // A second starter finds its connection reset.
-    drop(listener);
-    let told = gate::tell(&starter, Gate::Go);
-    context.starter = Some(starter);
-    told
+    loop {
+        let starter = socket::accept(&listener)?;
+        // A starter that was killed before it could hear this has started nothing: the next one may. Dropping the listener then
+        // resets the connections of those who came second.
+        if gate::tell(&starter, Gate::Go).is_ok() {
+            context.starter = Some(starter);
+            return Ok(());
+        }
+    }
 }
 
 fn run_hooks(kind: hooks::Kind, list: &[crate::input::config::Hook], context: &Context) -> Result<()> {

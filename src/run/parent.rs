@@ -32,8 +32,12 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
             }
             Ok(())
         }
-        Step::OpenTasks(_) => {
-            context.tasks = context.state.cgroup.open_tasks().map_err(worded)?;
+        Step::OpenTasks(files) => {
+            let opened = files.iter().map(|path| {
+                open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+                    .called(|| format!("openat({path:?}, O_WRONLY)"))
+            });
+            context.tasks = opened.collect::<crate::sys::Result<_>>().map_err(worded)?;
             Ok(())
         }
         Step::OpenCgroup(dir) => {

@@ -268,7 +268,8 @@ fn shown(node: &Device) -> String {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let directory = &self.directory;
-        let mut calls = vec![format!("openat2(root, {directory:?}); [{}]; umask(000)", path::shown_directory(directory))];
+        let mut calls =
+            vec![format!("openat2(root, {directory:?}); [{}]; umask(000)", path::shown_directory(directory))];
         for node in &self.nodes {
             let path = &node.path;
             if self.means == Means::Bind && node.kind != DeviceKind::Fifo {

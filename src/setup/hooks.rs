@@ -351,7 +351,8 @@ mod tests {
         };
         assert_eq!(decide(&hooks, Kind::Prestart), []);
         let shown: Vec<String> = decide(&hooks, Kind::Poststop).iter().map(Action::to_string).collect();
-        assert_eq!(shown[0], 
+        assert_eq!(
+            shown[0],
             "pipe2(O_CLOEXEC); pipe2(O_CLOEXEC); [write(state)]; clone(); execve(\"/bin/sh\", [\"sh\", \"-c\", \"a\"]); \
              pidfd_open(); [ppoll(); [write(state)]; [read()]]…; wait4(); [read()]"
         );

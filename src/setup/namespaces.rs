@@ -57,6 +57,26 @@ pub fn file(kind: NamespaceKind) -> &'static str {
     }
 }
 
+const KINDS: [NamespaceKind; 8] = [
+    NamespaceKind::User,
+    NamespaceKind::Pid,
+    NamespaceKind::Mount,
+    NamespaceKind::Network,
+    NamespaceKind::Ipc,
+    NamespaceKind::Uts,
+    NamespaceKind::Cgroup,
+    NamespaceKind::Time,
+];
+
+/// The name of a kind in the configuration.
+fn word(kind: NamespaceKind) -> &'static str {
+    match kind {
+        NamespaceKind::Mount => "mount",
+        NamespaceKind::Network => "network",
+        other => file(other),
+    }
+}
+
 /// Which namespaces there will be, and who makes them when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arrangement {
@@ -238,12 +258,12 @@ fn enter(files: &[(NamespaceKind, OwnedFd)], kind: NamespaceKind) -> Result<()> 
 
 /// A file that is no namespace, or of another kind, is refused by name: setns(2) says only EINVAL.
 fn check_kind(fd: &OwnedFd, kind: NamespaceKind, path: &std::path::Path) -> Result<()> {
-    let wanted = file(kind);
     let call = format!("ioctl({path:?}, NS_GET_NSTYPE)");
     match crate::sys::namespace_type(fd) {
         Ok(found) if found == flag(kind) => Ok(()),
         Ok(found) => {
-            let words = format!("{} is a namespace of another kind ({}), not {wanted}", path.display(), Flags(found));
+            let is = KINDS.iter().find(|kind| flag(**kind) == found).map_or("another", |kind| word(*kind));
+            let words = format!("{} is a {is} namespace, not a {} namespace", path.display(), word(kind));
             Err(Failure::refused(call, Errno::EINVAL, words))
         }
         Err(_) => Err(Failure::refused(call, Errno::EINVAL, format!("{} is not a namespace file", path.display()))),

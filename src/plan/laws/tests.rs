@@ -166,7 +166,9 @@ const BREACHES: &[Breach] = &[
             |s| matches!(s, Step::Program(program::Action::MakeDirectory(_))),
         );
     }),
-    ("the host's procfs is open before anything is written to it", "names", |l| remove(l, |s| *s == Step::OpenProc)),
+    ("a procfs that nobody can replace is open before anything is written to it", "names", |l| {
+        remove(l, |s| *s == Step::OpenProc)
+    }),
     ("hooks of the runtime see a container with its old root, and its mounts", "hooks", |l| {
         move_before(l, enters, |s| *s == Step::Await(Gate::Hooked));
     }),

@@ -224,6 +224,7 @@ fn plans(config: &Config, host: &Host, request: &Request) -> Vec<Plan> {
     };
     let process = config.process.clone().unwrap_or_default();
     let asked = exec::Request {
+        below: Vec::new(),
         id: "web".into(),
         keyring: request.keyring,
         init: 4121,
