@@ -1,4 +1,4 @@
-//! Arbitrary bytes as config.json and as the file of `exec --process`: never a panic, and what is accepted keeps its promises.
+//! Arbitrary bytes as config.json and as the file of `exec --process`: never a panic, what is accepted keeps its promises, and its plan the laws.
 //!
 //! With cargo-fuzz: `cargo +nightly fuzz run --fuzz-dir integration/fuzz config`. Without it, in `integration/fuzz`:
 //!
@@ -13,6 +13,9 @@
 
 use corten::input::bundle::{parse, parse_process};
 use corten::input::config::NamespaceKind;
+use corten::input::host::Host;
+use corten::plan::{Console, Request, Start, container, explain, laws};
+use corten::setup::{label::Keyring, program::Inherited, rootfs::Way};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -27,6 +30,25 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(config.hostname.is_none() || has(NamespaceKind::Uts));
             assert!(config.linux.uid_mappings.is_empty() || has(NamespaceKind::User));
             assert!(config.linux.sysctl.is_empty() || !config.linux.namespaces.is_empty());
+            for (host, start) in [(Host::fixed(), Start::AtOnce), (Host::fixed_v1(), Start::WhenTold)] {
+                let request = Request {
+                    id: "fuzz".into(),
+                    bundle: "/bundle".into(),
+                    start,
+                    console: Console::default(),
+                    pid_file: None,
+                    keyring: Keyring::New,
+                    way: Way::Pivot,
+                    inherited: Inherited::default(),
+                };
+                match container(&config, &host, &request) {
+                    Ok((plan, _)) => {
+                        assert_eq!(laws::broken(&plan), Vec::<&str>::new());
+                        assert_eq!(explain::text(&plan, "run fuzz", &host).lines().count(), 1 + plan.lines.len());
+                    }
+                    Err(faults) => assert!(!faults.is_empty()),
+                }
+            }
         }
     }
     if let Err(faults) = parse_process(bytes) {

@@ -3,11 +3,12 @@
 use super::create::request;
 use super::run;
 use crate::cli::Invocation;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_words};
 use crate::input::bundle::faults_error;
 use crate::input::host::Host;
 use crate::input::id::Id;
 use crate::plan::{self, Start, explain};
+use std::io::{BufWriter, ErrorKind, Write};
 
 /// The verb. It plans for root; the id is only for the eye.
 pub fn explain(invocation: &Invocation) -> Result<u8> {
@@ -26,6 +27,21 @@ pub fn explain(invocation: &Invocation) -> Result<u8> {
     let request = request(args, id.as_str(), &bundle, Start::AtOnce)?;
     let (plan, _) =
         plan::container(&bundle.config, &host, &request).map_err(|found| faults_error(&found, "config.json"))?;
-    print!("{}", explain::text(&plan, &format!("run {}", id.as_str()), &host));
-    Ok(0)
+    let mut out = Out(BufWriter::new(std::io::stdout().lock()), Ok(()));
+    let _ = explain::write(&mut out, &plan, &format!("run {}", id.as_str()), &host);
+    match out.1.and_then(|()| out.0.flush()) {
+        // Who reads on has seen enough: `explain | head`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(0),
+        written => written.map(|()| 0).map_err(|error| Error::new(format!("standard output: {}", io_words(&error)))),
+    }
+}
+
+/// Text on its way out, and what went wrong with it.
+struct Out<W: Write>(BufWriter<W>, std::io::Result<()>);
+
+impl<W: Write> std::fmt::Write for Out<W> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.1 = self.0.write_all(text.as_bytes());
+        if self.1.is_ok() { Ok(()) } else { Err(std::fmt::Error) }
+    }
 }

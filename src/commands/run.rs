@@ -106,8 +106,10 @@ pub fn bundle(args: &ArgMatches, words: Vec<String>) -> Result<Bundle> {
             process.user = User { umask: process.user.umask, ..found };
         }
     }
-    if bundle.config != before {
-        bundle.raw = overrides::written(&bundle.raw, &bundle.config)?;
+    let is_changed = bundle.config != before;
+    drop(before);
+    if is_changed {
+        bundle.raw = overrides::written(std::mem::take(&mut bundle.raw), &bundle.config)?;
     }
     Ok(bundle)
 }

@@ -226,10 +226,12 @@ fn apply_hostname(name: &str, config: &mut Config) -> Result<()> {
 
 /// config.json as it would be written with the options in it: what the state keeps, and what `exec` and `inspect` read later.
 /// Only what an option can change is replaced; everything else stays as it was, also what Corten does not know.
-pub fn written(raw: &[u8], config: &Config) -> Result<Vec<u8>> {
+pub fn written(raw: Vec<u8>, config: &Config) -> Result<Vec<u8>> {
     use serde_json::{Value, json};
     let mut document: Value =
-        serde_json::from_slice(raw).map_err(|error| Error::new(format!("config.json: {error}")))?;
+        serde_json::from_slice(&raw).map_err(|error| Error::new(format!("config.json: {error}")))?;
+    // It may have 16 MiB, and there will be another.
+    drop(raw);
     // Keys match whatever their case: another spelling of a key goes, or it would stand beside ours.
     fn set(object: &mut Value, key: &str, value: Value) {
         if let Some(object) = object.as_object_mut() {
@@ -238,8 +240,12 @@ pub fn written(raw: &[u8], config: &Config) -> Result<Vec<u8>> {
         }
     }
     fn take(object: &mut Value, key: &str) -> Value {
-        let found = object.as_object().and_then(|o| o.iter().find(|(old, _)| old.eq_ignore_ascii_case(key)));
-        found.map_or_else(|| json!({}), |(_, value)| value.clone())
+        let object = object.as_object_mut();
+        let taken = object.and_then(|object| {
+            let name = object.keys().find(|old| old.eq_ignore_ascii_case(key)).cloned()?;
+            object.remove(&name)
+        });
+        taken.unwrap_or_else(|| json!({}))
     }
     if let Some(changed) = &config.process {
         let mut process = take(&mut document, "process");

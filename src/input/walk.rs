@@ -21,9 +21,14 @@ use std::fmt;
 
 /// The most objects in one file. A tree of them costs about 700 bytes each; the kernel takes 340 lines of an id map.
 pub const MAX_OBJECTS: usize = 8192;
-/// The most values in one file, objects and arrays included: enough for every environment that execve(2) takes. With 16 MiB of text, the most
-/// memory that was measured is 61 MiB.
+/// The most values in one file, objects and arrays included: enough for every environment that execve(2) takes.
 pub const MAX_VALUES: usize = 32_768;
+/// The most bytes in all its strings and keys together: three times the arguments and environment that execve(2) takes with the usual limit of
+/// the stack. Paths are kept several times over, in the configuration, the plan and its places.
+///
+/// Measured with `/usr/bin/time -v` on static musl, `explain` and `run`, 16 MiB of text in 36 shapes, each as large as these limits let it be:
+/// the most is 60 MiB, for thousands of devices each in a directory of its own; a long environment takes 40 MiB. With 8 MiB of strings it was 70.
+pub const MAX_TEXT: usize = 6 << 20;
 /// The longest string in bytes; execve(2) takes 128 KiB.
 pub const MAX_STRING: usize = 1 << 20;
 
@@ -42,6 +47,7 @@ pub struct Survey {
     at: Vec<Piece>,
     objects: usize,
     values: usize,
+    text: usize,
 }
 
 /// Walks over a text. An error is the one fault of a text that is no JSON, or too large in one of the limits above.
@@ -107,6 +113,7 @@ impl Walk<'_> {
         if text.len() > MAX_STRING {
             return Err(E::custom(format!("a string of {} bytes; the most is {MAX_STRING}", text.len())));
         }
+        count_text(&mut self.survey.text, text)?;
         match self.node {
             Node::Unknown => {}
             Node::Capability if capability_number(text).is_none() => {
@@ -221,7 +228,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
             }
         };
         let mut seen = 0_u64;
-        while let Some(found) = map.next_key_seed(Find { keys, node: self.node })? {
+        while let Some(found) = map.next_key_seed(Find { keys, node: self.node, text: &mut self.survey.text })? {
             let (piece, node, key) = match found {
                 Found::Key { at, exact } => {
                     self.survey.rewrite |= !exact;
@@ -269,10 +276,16 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 }
 
+fn count_text<E: serde::de::Error>(sum: &mut usize, text: &str) -> Result<(), E> {
+    *sum += text.len();
+    if *sum > MAX_TEXT { Err(E::custom(format!("more than {MAX_TEXT} bytes in all strings"))) } else { Ok(()) }
+}
+
 /// Finds a key in the table without copying it.
-struct Find {
+struct Find<'a> {
     keys: &'static [Key],
     node: &'static Node,
+    text: &'a mut usize,
 }
 
 enum Found {
@@ -280,7 +293,7 @@ enum Found {
     Other(String),
 }
 
-impl<'de> DeserializeSeed<'de> for Find {
+impl<'de> DeserializeSeed<'de> for Find<'_> {
     type Value = Found;
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Found, D::Error> {
@@ -288,7 +301,7 @@ impl<'de> DeserializeSeed<'de> for Find {
     }
 }
 
-impl Visitor<'_> for Find {
+impl Visitor<'_> for Find<'_> {
     type Value = Found;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -299,6 +312,7 @@ impl Visitor<'_> for Find {
         if text.len() > MAX_STRING {
             return Err(E::custom(format!("a key of {} bytes; the most is {MAX_STRING}", text.len())));
         }
+        count_text(self.text, text)?;
         if let Some(at) = self.keys.iter().position(|key| key.name == text) {
             return Ok(Found::Key { at, exact: true });
         }

@@ -5,7 +5,7 @@ use super::step::{Gate, Hold, Record, Side, Step};
 use crate::input::host::Host;
 use crate::setup::hooks;
 use crate::sys::process::Flags;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -144,36 +144,69 @@ impl fmt::Display for Side {
     }
 }
 
-/// The whole plan: number, side, calls, place, reason, man page; the columns are separated by two spaces or more. `what` is the verb and
-/// the id.
+/// The whole plan as a text, see [`write`].
 pub fn text(plan: &Plan, what: &str, host: &Host) -> String {
-    use fmt::Write;
-    let mut text = format!("{what}: {} steps\n", plan.lines.len());
-    for assumed in &host.assumed {
-        let _ = writeln!(text, "assumed: {assumed}");
-    }
-    let calls: Vec<String> = plan.lines.iter().map(|line| on_one_line(&line.step.to_string())).collect();
-    let places: Vec<String> = plan.lines.iter().map(|line| on_one_line(&line.place)).collect();
-    let width = |column: &[String], most: usize| {
-        column.iter().map(|text| text.chars().count()).filter(|width| *width <= most).max().unwrap_or(0)
-    };
-    let (call_width, place_width) = (width(&calls, 76), width(&places, 40));
-    for (index, line) in plan.lines.iter().enumerate() {
-        let place = if places[index].is_empty() { "-" } else { &places[index] };
-        let _ = writeln!(
-            text,
-            "{:>3} {:6}  {:call_width$}  {place:place_width$}  {}  {}",
-            index + 1,
-            line.side,
-            calls[index],
-            line.why,
-            line.step.page()
-        );
-    }
+    let mut text = String::new();
+    // Writing into a String cannot fail.
+    let _ = write(&mut text, plan, what, host);
     text
 }
 
-/// A name from the configuration may hold line ends, and sequences that change a terminal.
-fn on_one_line(text: &str) -> String {
-    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
+/// Writes the whole plan: number, side, calls, place, reason, man page; the columns are separated by two spaces or more. `what` is the
+/// verb and the id.
+///
+/// Nothing is kept of what is written: the paths of a large configuration stand in many calls.
+pub fn write(to: &mut dyn fmt::Write, plan: &Plan, what: &str, host: &Host) -> fmt::Result {
+    writeln!(to, "{what}: {} steps; [in brackets]: if it is needed, […]…: any number of times", plan.lines.len())?;
+    for assumed in &host.assumed {
+        writeln!(to, "assumed: {assumed}")?;
+    }
+    let calls = plan.lines.iter().map(|line| width(&line.step)).collect::<Vec<_>>();
+    let places = plan.lines.iter().map(|line| width(&line.place)).collect::<Vec<_>>();
+    let widest = |column: &[usize], most: usize| column.iter().copied().filter(|w| *w <= most).max().unwrap_or(0);
+    let (call_width, place_width) = (widest(&calls, 76), widest(&places, 40));
+    for (index, line) in plan.lines.iter().enumerate() {
+        write!(to, "{:>3} {:6}  ", index + 1, line.side)?;
+        write!(OneLine { to, width: 0 }, "{}", line.step)?;
+        write!(to, "{:1$}  ", "", call_width.saturating_sub(calls[index]))?;
+        write!(OneLine { to, width: 0 }, "{}", if line.place.is_empty() { "-" } else { &line.place })?;
+        write!(to, "{:1$}  ", "", place_width.saturating_sub(places[index].max(1)))?;
+        writeln!(to, "{}  {}", line.why, line.step.page())?;
+    }
+    Ok(())
+}
+
+/// Writes on one line: a name from the configuration may hold line ends, and sequences that change a terminal.
+struct OneLine<'a> {
+    to: &'a mut dyn fmt::Write,
+    /// Characters so far.
+    width: usize,
+}
+
+impl fmt::Write for OneLine<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.split_inclusive(char::is_control) {
+            let plain = part.trim_end_matches(char::is_control);
+            self.to.write_str(plain)?;
+            self.width += plain.chars().count();
+            for c in part[plain.len()..].chars().flat_map(char::escape_debug) {
+                self.to.write_char(c)?;
+                self.width += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many characters [`OneLine`] makes of it.
+fn width(shown: &dyn fmt::Display) -> usize {
+    struct Nowhere;
+    impl fmt::Write for Nowhere {
+        fn write_str(&mut self, _: &str) -> fmt::Result {
+            Ok(())
+        }
+    }
+    let mut line = OneLine { to: &mut Nowhere, width: 0 };
+    let _ = write!(line, "{shown}");
+    line.width
 }

@@ -24,6 +24,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat, major, makedev, minor, mknodat, umask};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -90,27 +92,32 @@ pub fn decide(devices: &[Device], mounts: &[Mount], means: Means) -> std::result
     let mut actions =
         vec![Action { directory: "/dev".into(), nodes: DEFAULT.iter().map(default).collect(), means, links: &LINKS }];
     let mut faults = Vec::new();
-    for (i, device) in devices.iter().enumerate() {
-        let path = clean(&device.path);
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+    // Where a directory is among the actions, and a node in its directory: a configuration may have thousands of either.
+    let paths: Vec<PathBuf> = devices.iter().map(|device| clean(&device.path)).collect();
+    let mut directories = HashMap::from([(Path::new("/dev"), 0)]);
+    let mut places: HashMap<&Path, usize> =
+        DEFAULT.iter().enumerate().map(|(at, (path, ..))| (Path::new(*path), at)).collect();
+    for (i, (device, path)) in devices.iter().zip(&paths).enumerate() {
+        let (Some(parent), Some(_)) = (path.parent(), path.file_name()) else {
             faults.push(Fault::new(format!("linux.devices[{i}].path"), "is the root itself"));
             continue;
         };
         // The link to the container's own multiplexer is always made.
-        if path == Path::new("/dev").join(PTMX.0) {
+        if *path == Path::new("/dev").join(PTMX.0) {
             continue;
         }
         let device = Device { path: path.clone(), ..device.clone() };
-        let there = match actions.iter().position(|a| a.directory == parent) {
-            Some(at) => &mut actions[at],
-            None => {
-                actions.push(Action { directory: parent.to_owned(), nodes: vec![], means, links: &[] });
-                actions.last_mut().expect("just pushed")
+        let at = *directories.entry(parent).or_insert_with(|| {
+            actions.push(Action { directory: parent.to_owned(), nodes: vec![], means, links: &[] });
+            actions.len() - 1
+        });
+        let nodes = &mut actions[at].nodes;
+        match places.entry(path) {
+            Entry::Occupied(place) => nodes[*place.get()] = device,
+            Entry::Vacant(place) => {
+                place.insert(nodes.len());
+                nodes.push(device);
             }
-        };
-        match there.nodes.iter_mut().find(|node| node.path.file_name() == Some(name)) {
-            Some(node) => *node = device,
-            None => there.nodes.push(device),
         }
     }
     if faults.is_empty() { Ok(actions) } else { Err(faults) }
@@ -268,32 +275,31 @@ fn shown(node: &Device) -> String {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let directory = &self.directory;
-        let mut calls =
-            vec![format!("openat2(root, {directory:?}); [{}]; umask(000)", path::shown_directory(directory))];
+        write!(f, "openat2(root, {directory:?}); [{}]; umask(000)", path::shown_directory(directory))?;
         for node in &self.nodes {
             let path = &node.path;
             if self.means == Means::Bind && node.kind != DeviceKind::Fifo {
-                calls.push(format!(
-                    "open_tree({path:?}, CLONE); fstat(); openat({path:?}, O_CREAT|O_EXCL); openat({path:?}, O_PATH|O_NOFOLLOW); \
+                write!(
+                    f,
+                    "; open_tree({path:?}, CLONE); fstat(); openat({path:?}, O_CREAT|O_EXCL); openat({path:?}, O_PATH|O_NOFOLLOW); \
                      fstat(); move_mount({path:?})"
-                ));
+                )?;
                 continue;
             }
-            calls.push(shown(node));
+            write!(f, "; {}", shown(node))?;
             if (node.uid, node.gid) != (0, 0) {
-                calls.push(format!(
-                    "openat({path:?}, O_PATH|O_NOFOLLOW); fstat(); fchownat({path:?}, {}, {})",
-                    node.uid, node.gid
-                ));
+                let (uid, gid) = (node.uid, node.gid);
+                write!(f, "; openat({path:?}, O_PATH|O_NOFOLLOW); fstat(); fchownat({path:?}, {uid}, {gid})")?;
             }
         }
-        calls.push("umask()".into());
-        let mut link = |(name, to): (&str, &str)| calls.push(format!("symlinkat({to:?}, \"/dev/{name}\")"));
-        if !self.links.is_empty() {
-            self.links.iter().copied().for_each(&mut link);
-            calls.push(format!("newfstatat(proc, \"kcore\"); [symlinkat({:?}, \"/dev/{}\")]", CORE.1, CORE.0));
-            calls.push(format!("symlinkat({:?}, \"/dev/{}\")", PTMX.1, PTMX.0));
+        f.write_str("; umask()")?;
+        if self.links.is_empty() {
+            return Ok(());
         }
-        f.write_str(&calls.join("; "))
+        for (name, to) in self.links {
+            write!(f, "; symlinkat({to:?}, \"/dev/{name}\")")?;
+        }
+        write!(f, "; newfstatat(proc, \"kcore\"); [symlinkat({:?}, \"/dev/{}\")]", CORE.1, CORE.0)?;
+        write!(f, "; symlinkat({:?}, \"/dev/{}\")", PTMX.1, PTMX.0)
     }
 }

@@ -19,6 +19,7 @@ use crate::sys::{Called, Failure, Result};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat, makedev};
+use std::collections::HashSet;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -46,13 +47,9 @@ pub fn decide(masked: &[PathBuf], readonly: &[PathBuf]) -> Vec<Action> {
 }
 
 fn once(paths: &[PathBuf]) -> Vec<PathBuf> {
-    let mut out: Vec<PathBuf> = Vec::new();
-    for path in paths.iter().map(|path| clean(path)) {
-        if !out.contains(&path) {
-            out.push(path);
-        }
-    }
-    out
+    // Not a search in what was found so far: a configuration may name 30,000.
+    let mut seen = HashSet::new();
+    paths.iter().map(|path| clean(path)).filter(|path| seen.insert(path.clone())).collect()
 }
 
 /// Attributes of the empty directory. It is a file system of its own, so its own read-only flag is set too.
@@ -145,26 +142,22 @@ fn null(root: BorrowedFd<'_>) -> Result<OwnedFd> {
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let calls: Vec<String> = match self {
-            Action::Readonly(paths) => paths
-                .iter()
-                .map(|p| {
-                    format!(
-                        "openat2(root, {p:?}); [open_tree({p:?}, CLONE|RECURSIVE); mount_setattr(set=RDONLY); move_mount({p:?})]"
-                    )
-                })
-                .collect(),
-            Action::Mask(paths) => paths
-                .iter()
-                .map(|p| {
-                    format!(
-                        "openat2(root, {p:?}); [fstat(); [openat2(root, {NULL:?}); fstat()]; [fsopen(\"tmpfs\"); fsconfig(SET_FLAG, \"ro\"); \
-                         fsconfig(CMD_CREATE); fsmount({})]; [open_tree(CLONE)]; move_mount({p:?})]",
-                        attr::names(EMPTY)
-                    )
-                })
-                .collect(),
-        };
-        f.write_str(&calls.join("; "))
+        let (Action::Readonly(paths) | Action::Mask(paths)) = self;
+        for (index, path) in paths.iter().enumerate() {
+            write!(f, "{}openat2(root, {path:?}); [", if index == 0 { "" } else { "; " })?;
+            match self {
+                Action::Readonly(_) => {
+                    write!(f, "open_tree({path:?}, CLONE|RECURSIVE); mount_setattr(set=RDONLY)")?;
+                }
+                Action::Mask(_) => write!(
+                    f,
+                    "fstat(); [openat2(root, {NULL:?}); fstat()]; [fsopen(\"tmpfs\"); fsconfig(SET_FLAG, \"ro\"); \
+                     fsconfig(CMD_CREATE); fsmount({})]; [open_tree(CLONE)]",
+                    attr::names(EMPTY)
+                )?,
+            }
+            write!(f, "; move_mount({path:?})]")?;
+        }
+        Ok(())
     }
 }

@@ -35,6 +35,7 @@ use crate::setup::options::{self, Data, Options};
 use crate::sys::mount::{Change, Reach, attr};
 use crate::sys::path::{Links, clean};
 use nix::mount::MsFlags;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What the decision depends on beside the mounts themselves.
@@ -258,10 +259,9 @@ pub fn decide(mounts: &[Mount], facts: &Facts) -> Result<Vec<Action>, Vec<Fault>
 
 /// Decides what becomes read-only at the end: after the devices were made, before or after the root was entered.
 pub fn decide_late(mounts: &[Mount]) -> Vec<Action> {
-    let last_there = |i: usize| {
-        let target = clean(&mounts[i].destination);
-        !mounts[i + 1..].iter().any(|later| clean(&later.destination) == target)
-    };
+    let last: HashMap<PathBuf, usize> =
+        mounts.iter().enumerate().map(|(i, mount)| (clean(&mount.destination), i)).collect();
+    let last_there = |i: usize| last.get(&clean(&mounts[i].destination)) == Some(&i);
     let sealed = |mount: &Mount| {
         let options = options::parse(&mount.options);
         let readonly = (options.this.set | options.tree.set) & attr::RDONLY != 0;

@@ -13,7 +13,7 @@
 
 use super::{Called, Failure, Result};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -223,7 +223,9 @@ fn names(path: &Path) -> Vec<&Path> {
 
 /// The path with `.`, `..` and doubled slashes taken out by their letters, absolute: `/a/../b` is `/b`.
 pub fn clean(path: &Path) -> PathBuf {
-    let mut out = PathBuf::from("/");
+    // Not by growing: that would double the memory of many long paths.
+    let mut out = PathBuf::with_capacity(path.as_os_str().len() + 1);
+    out.push("/");
     for name in names(path) {
         if name == Path::new("..") {
             out.pop();
@@ -286,7 +288,7 @@ pub fn host_proc() -> Result<OwnedFd> {
     let called = || "open(\"/proc\")".to_owned();
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     // Not open(2): libc's sets the flag once more by fcntl.
-    let fd = nix::fcntl::openat(AT_FDCWD, "/proc", flags, Mode::empty()).called(called)?;
+    let fd = openat(AT_FDCWD, "/proc", flags, Mode::empty()).called(called)?;
     if !is_proc(&fd)? || fstat(&fd).called(called)?.st_ino != PROC_ROOT {
         return Err(Failure::refused(called(), Errno::ENOTDIR, "/proc on the host is not a whole procfs"));
     }

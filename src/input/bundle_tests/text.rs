@@ -50,6 +50,8 @@ fn depth_and_number_are_limited() {
     assert_eq!(faults(json!({"mounts": vec![mount; 10_000]})), ["mounts: more than 8192 objects"]);
     let faults_ = faults(json!({"process": {"args": vec!["x"; 70_000]}}));
     assert_eq!(faults_, ["process.args: more than 32768 values"]);
+    let env: Vec<String> = (0..7).map(|n| format!("A{n}={}", "x".repeat(1_000_000))).collect();
+    assert_eq!(faults(json!({"process": {"env": env}})), ["process.env: more than 6291456 bytes in all strings"]);
     let faults_ = faults(json!({"hostname": "x".repeat(2 << 20)}));
     assert_eq!(faults_, ["hostname: a string of 2097152 bytes; the most is 1048576"]);
     let lines = vec![json!({"containerID": 0, "hostID": 0, "size": 1}); 10_000];
