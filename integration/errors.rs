@@ -119,7 +119,7 @@ fn m07_script_without_interpreter() {
     let b = Bundle::busybox().file("bin/tool", 0o755, "#!/usr/bin/pythonn\n").args(["/bin/tool"]);
     refused(&b, &["/bin/tool", "/usr/bin/pythonn", "interpreter"]).stderr_has("no such file or directory");
     let b = Bundle::busybox().file("bin/tool", 0o755, "#!/bin/sh\r\necho\r\n").args(["/bin/tool"]);
-    refused(&b, &["/bin/tool"]).stderr_has_one_of(&["carriage return", "CRLF", "no such file"]);
+    refused(&b, &["/bin/tool", "CRLF"]);
 }
 
 #[test]
@@ -211,11 +211,11 @@ fn m14_target_is_a_file() {
 #[test]
 fn m15_namespace_file_wrong() {
     let b = Bundle::busybox().edit(|s| crate::harness::add_namespace(s, "network", Some("/run/netns/blue")));
-    refused(&b, &["linux.namespaces", "net", "/run/netns/blue"]).stderr_has_one_of(&["no such file", "does not exist"]);
+    refused(&b, &["linux.namespaces", "/run/netns/blue", "does not exist"]);
     let b = Bundle::busybox().edit(|s| crate::harness::add_namespace(s, "network", Some("/proc/self/ns/uts")));
-    refused(&b, &["linux.namespaces", "net", "/proc/self/ns/uts"]);
+    refused(&b, &["linux.namespaces", "/proc/self/ns/uts", "network", "uts"]);
     let b = Bundle::busybox().edit(|s| crate::harness::add_namespace(s, "network", Some("/etc/passwd")));
-    refused(&b, &["linux.namespaces", "net", "/etc/passwd"]);
+    refused(&b, &["linux.namespaces", "/etc/passwd", "not a namespace"]);
 }
 
 #[test]
@@ -265,26 +265,15 @@ fn m19_cwd_missing() {
 
 #[test]
 fn m20_seccomp_refuses() {
+    // A profile that lets nothing through, not even execve.
     let b = Bundle::busybox().edit(|s| {
-        s["linux"]["seccomp"] = json!({
-            "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
-            "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_ERRNO"}]
-        });
+        s["linux"]["seccomp"] =
+            json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": []});
     });
     let out = b.run().fails();
     if runtime().is_corten() {
         told(out, &b, "run", &["seccomp", "execve"]);
     }
-    // A profile that lets nothing through: whatever is said, it is an end.
-    let b = Bundle::busybox().edit(|s| {
-        s["linux"]["seccomp"] =
-            json!({"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": []});
-    });
-    b.run().fails();
-    let b = Bundle::busybox().edit(|s| {
-        s["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_KILL_PROCESS", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": []});
-    });
-    b.run().fails();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A plan as text: one line per step.
 
 use super::Plan;
-use super::step::{Gate, Hold, Line, Record, Side, Step};
+use super::step::{Gate, Hold, Record, Side, Step};
 use crate::input::host::Host;
 use crate::sys::process::Flags;
 use std::fmt;
@@ -31,6 +31,8 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
+            Step::Affinity(None) => f.write_str("sched_setaffinity(0, all)"),
+            Step::Affinity(Some(list)) => write!(f, "sched_setaffinity(0, {list:?})"),
             Step::Namespace(action) => action.fmt(f),
             Step::Console(None) => f.write_str("socketpair(AF_UNIX)"),
             Step::Console(Some(path)) => write!(f, "socket(AF_UNIX); connect({path:?})"),
@@ -51,6 +53,7 @@ impl fmt::Display for Step {
             Step::IdMap(action) => action.fmt(f),
             Step::Session => f.write_str("umask(022); setsid()"),
             Step::OpenProc => f.write_str("openat(\"/proc\", O_PATH)"),
+            Step::MountProc => f.write_str("fsopen(\"proc\"); fsconfig(CMD_CREATE); fsmount(0)"),
             Step::OpenRoot => f.write_str("openat(\"/\", O_PATH)"),
             Step::Rootfs(action) => action.fmt(f),
             Step::Mount(action) => action.fmt(f),
@@ -86,11 +89,12 @@ impl Step {
             Step::Record(_) => "rename(2)",
             Step::Hold(Hold::Lock) => "flock(2)",
             Step::Cgroup(_) | Step::OpenTasks(_) | Step::OpenCgroup(_) | Step::Attach(_) => "cgroups(7)",
+            Step::Affinity(_) => "sched_setaffinity(2)",
             Step::Namespace(_) => "namespaces(7)",
             Step::Clone(_) => "clone3(2)",
             Step::IdMap(_) => "user_namespaces(7)",
             Step::Session => "setsid(2)",
-            Step::OpenProc | Step::Sysctl(_) => "proc(5)",
+            Step::OpenProc | Step::MountProc | Step::Sysctl(_) => "proc(5)",
             Step::OpenRoot => "openat2(2)",
             Step::Rootfs(_) => "pivot_root(2)",
             Step::Mount(_) => "mount_namespaces(7)",
@@ -132,28 +136,36 @@ impl fmt::Display for Side {
     }
 }
 
-/// The whole plan: number, side, calls, place, reason, man page; the columns are separated by two spaces or more.
-pub fn text(plan: &Plan, id: &str, host: &Host) -> String {
+/// The whole plan: number, side, calls, place, reason, man page; the columns are separated by two spaces or more. `what` is the verb and
+/// the id.
+pub fn text(plan: &Plan, what: &str, host: &Host) -> String {
     use fmt::Write;
-    let mut text = format!("run {id}: {} steps\n", plan.lines.len());
+    let mut text = format!("{what}: {} steps\n", plan.lines.len());
     for assumed in &host.assumed {
         let _ = writeln!(text, "assumed: {assumed}");
     }
-    let calls: Vec<String> = plan.lines.iter().map(|line| line.step.to_string()).collect();
-    let width =
-        |of: &dyn Fn(&Line) -> usize, most: usize| plan.lines.iter().map(of).filter(|w| *w <= most).max().unwrap_or(0);
-    let place = width(&|line| line.place.chars().count(), 40);
-    let call = calls.iter().map(|call| call.chars().count()).filter(|w| *w <= 76).max().unwrap_or(0);
-    for (index, (line, calls)) in plan.lines.iter().zip(&calls).enumerate() {
+    let calls: Vec<String> = plan.lines.iter().map(|line| on_one_line(&line.step.to_string())).collect();
+    let places: Vec<String> = plan.lines.iter().map(|line| on_one_line(&line.place)).collect();
+    let width = |column: &[String], most: usize| {
+        column.iter().map(|text| text.chars().count()).filter(|width| *width <= most).max().unwrap_or(0)
+    };
+    let (call_width, place_width) = (width(&calls, 76), width(&places, 40));
+    for (index, line) in plan.lines.iter().enumerate() {
+        let place = if places[index].is_empty() { "-" } else { &places[index] };
         let _ = writeln!(
             text,
-            "{:>3} {:6}  {calls:call$}  {:place$}  {}  {}",
+            "{:>3} {:6}  {:call_width$}  {place:place_width$}  {}  {}",
             index + 1,
             line.side,
-            if line.place.is_empty() { "-" } else { &line.place },
+            calls[index],
             line.why,
             line.step.page()
         );
     }
     text
+}
+
+/// A name from the configuration may hold line ends, and sequences that change a terminal.
+fn on_one_line(text: &str) -> String {
+    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
 }

@@ -15,7 +15,7 @@
 use crate::error::Error;
 use crate::input::config::{Hook, Hooks};
 use crate::sys::process::pidfd_open;
-use crate::sys::signal::unblock_in;
+use crate::sys::signal::prepare_helper;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -204,7 +204,8 @@ impl<'a> Pipes<'a> {
             command.env_clear().envs(env.iter().filter_map(|entry| entry.split_once('=')));
         }
         // Ours wait to be forwarded; a hook that never hears SIGTERM is not what its author tested.
-        unblock_in(&mut command);
+        // And one whose runtime was killed has nobody left to work for.
+        prepare_helper(&mut command);
         command.spawn().map_err(|e| ("execve", errno(&e)))
     }
 

@@ -386,16 +386,8 @@ fn attach(directory: &Path, program: &[bpf::Instruction]) -> Result<()> {
 }
 
 impl Cgroup {
-    /// Version 1: the `tasks` file of every directory, open for writing. The child writes `0` to each. They are opened by the
-    /// parent because a child in a user namespace may use them, not open them. Empty on version 2.
-    pub fn open_tasks(&self) -> Result<Vec<OwnedFd>> {
-        match self.version {
-            Version::V1 => self.tasks().iter().map(|path| open(path, OFlag::O_WRONLY)).collect(),
-            Version::V2 => Ok(Vec::new()),
-        }
-    }
-
-    /// The files that [`Cgroup::open_tasks`] opens.
+    /// Version 1: the `tasks` file of every directory. The parent opens them and the child writes `0` to each: a child in a user
+    /// namespace may use them, not open them.
     pub fn tasks(&self) -> Vec<PathBuf> {
         self.directories.iter().map(|directory| directory.path.join("tasks")).collect()
     }
