@@ -61,8 +61,11 @@ pub enum Stop {
     },
 }
 
+/// A verb's name, what it does, and what builds its parser.
+type Verb = (&'static str, &'static str, fn(Command) -> Command);
+
 /// The verbs, in the order in which `--help` shows them.
-const VERBS: [(&str, &str, fn(Command) -> Command); 17] = [
+const VERBS: [Verb; 17] = [
     ("run", "Create and start a container, and wait for it", run),
     ("create", "Create a container that waits to be started", create),
     ("start", "Start a created container", one_id),
@@ -384,17 +387,29 @@ fn id_first(words: &[OsString], verb: &str, args: ArgMatches) -> Result<ArgMatch
     Ok(again.clone())
 }
 
-/// runc's callers write some long options with one dash (`-no-subreaper`): clap would read letters.
+/// Go's flag parser, and so runc's callers, take one dash before a long option (`-no-subreaper`, `-bundle`); clap would read letters.
+/// Not where arguments follow: a program has options of its own.
 fn double_dashes(words: Vec<OsString>) -> Vec<OsString> {
-    const KNOWN: [&str; 3] = ["-no-subreaper", "-no-pivot", "-no-new-keyring"];
-    let applies = guess_verb(&words).is_some_and(|verb| verb == "run" || verb == "create");
-    words
-        .into_iter()
-        .map(|word| match word.to_str() {
-            Some(text) if applies && KNOWN.contains(&text) => format!("-{text}").into(),
-            _ => word,
-        })
-        .collect()
+    const KNOWN: [&str; 9] = [
+        "bundle",
+        "console-socket",
+        "detach",
+        "keep",
+        "no-new-keyring",
+        "no-pivot",
+        "no-subreaper",
+        "pid-file",
+        "preserve-fds",
+    ];
+    let has_arguments = words.iter().any(|word| word == "--" || word.to_str().is_some_and(|w| w.starts_with("--name")));
+    if has_arguments || !guess_verb(&words).is_some_and(|verb| verb == "run" || verb == "create") {
+        return words;
+    }
+    let double = |word: OsString| match word.to_str().and_then(|text| text.strip_prefix('-')) {
+        Some(name) if KNOWN.contains(&name.split('=').next().unwrap_or_default()) => format!("--{name}").into(),
+        _ => word,
+    };
+    words.into_iter().map(double).collect()
 }
 
 const GLOBAL_VALUES: [&str; 4] = ["--root", "--log", "--log-format", "--rootless"];
@@ -491,7 +506,10 @@ mod tests {
     #[test]
     fn one_dash_before_a_long_option_is_accepted_where_callers_write_it() {
         assert!(
-            parse(words("corten run -no-subreaper --bundle /b web")).expect("understood").args.get_flag("no-subreaper")
+            parse(words("corten run -no-subreaper -bundle=/b -detach web"))
+                .expect("understood")
+                .args
+                .get_flag("no-subreaper")
         );
     }
 

@@ -91,6 +91,8 @@ pub enum Step {
     OpenTasks(Vec<PathBuf>),
     /// Opens the cgroup2 directory to be born in.
     OpenCgroup(PathBuf),
+    /// As [`Step::OpenCgroup`], through a mount of that directory alone: no `..` leads out of it, whoever gets hold of the descriptor.
+    CloneCgroup(PathBuf),
     /// Writes `0` to each open `tasks` file.
     Attach(usize),
     /// Sets the processors it may run on; `None`: all that its cgroup has.
