@@ -119,7 +119,7 @@ fn m07_script_without_interpreter() {
     let b = Bundle::busybox().file("bin/tool", 0o755, "#!/usr/bin/pythonn\n").args(["/bin/tool"]);
     refused(&b, &["/bin/tool", "/usr/bin/pythonn", "interpreter"]).stderr_has("no such file or directory");
     let b = Bundle::busybox().file("bin/tool", 0o755, "#!/bin/sh\r\necho\r\n").args(["/bin/tool"]);
-    refused(&b, &["/bin/tool", "carriage return"]);
+    refused(&b, &["/bin/tool", "CRLF"]);
 }
 
 #[test]

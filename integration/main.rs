@@ -15,17 +15,24 @@
 #[macro_use]
 mod harness;
 
+mod budget;
 mod cgroups;
+mod containerd;
+mod debian;
 mod dev;
+mod docker_flags;
 mod errors;
 mod exec;
+mod explain;
 mod faults;
 mod hooks;
 mod lifecycle;
+mod many;
 mod mounts;
 mod namespaces;
 mod process;
 mod seccomp;
+mod security;
 mod signals;
 mod state;
 mod terminal;

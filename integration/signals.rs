@@ -89,7 +89,7 @@ fn kill_a_created_container() {
 
 #[test]
 fn kill_all() {
-    let b = Bundle::busybox().sh("trap 'echo parent; exit 0' TERM; sh -c 'trap \"echo child > /child; exit 0\" TERM; touch /up; while :; do sleep 0.05; done' & while :; do sleep 0.05; done");
+    let b = Bundle::busybox().sh("trap 'wait; exit 0' TERM; sh -c 'trap \"echo child > /child; exit 0\" TERM; touch /up; while :; do sleep 0.05; done' & while :; do sleep 0.05; done");
     let c = b.start();
     c.wait_for_file("up");
     b.cli(["kill", "--all", &b.id, "TERM"]).ok();

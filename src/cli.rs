@@ -206,6 +206,7 @@ fn exec(command: Command) -> Command {
                 .value_name("GID")
                 .value_parser(value_parser!(u32)),
         )
+        .arg(many("cgroup", "Below this cgroup of the container's: [CONTROLLER[,CONTROLLER]:]PATH").value_name("PATH"))
         .arg(path("process", "Take the process from this JSON file").short('p').value_name("FILE"))
         .arg(flag("detach", "Return when the program runs").short('d'))
         .arg(path("pid-file", "File for its pid").value_name("FILE"))
@@ -374,8 +375,10 @@ fn id_first(words: &[OsString], verb: &str, args: ArgMatches) -> Result<ArgMatch
     let (_, again) = again.subcommand().expect("a verb is required");
     let count = again.get_many::<String>("words").unwrap_or_default().count();
     if count != 1 && !again.contains_id("name") {
+        let all: Vec<&str> = again.get_many::<String>("words").unwrap_or_default().map(String::as_str).collect();
         return Err(format!(
-            "{count} words where the one id was expected; to give arguments too: corten {verb} --name ID ARG…"
+            "{}: {count} words where the one id was expected; to give arguments too: corten {verb} --name ID ARG…",
+            all.join(" ")
         ));
     }
     Ok(again.clone())

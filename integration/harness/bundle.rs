@@ -27,6 +27,8 @@ pub struct Bundle {
     pub home: PathBuf,
     /// What config.json will hold.
     pub spec: Value,
+    /// The runtime that is driven.
+    pub binary: PathBuf,
     raw_config: bool,
 }
 
@@ -61,7 +63,7 @@ impl Bundle {
             std::fs::create_dir(home.join(dir)).expect("session folder");
         }
         std::fs::set_permissions(&home, PermissionsExt::from_mode(0o755)).expect("chmod");
-        Bundle { spec: base::spec(&id), id, home, raw_config: false }
+        Bundle { spec: base::spec(&id), id, home, binary: runtime().path.clone(), raw_config: false }
     }
 
     /// The program and its arguments.
@@ -140,6 +142,14 @@ impl Bundle {
         }
     }
 
+    /// Drives a copy of a binary instead, which a test may lose.
+    pub fn with_copy_of(mut self, binary: &Path) -> Bundle {
+        let copy = self.home.join("copy");
+        std::fs::copy(binary, &copy).expect("copy");
+        self.binary = copy;
+        self
+    }
+
     /// The bundle's directory.
     pub fn dir(&self) -> PathBuf {
         self.home.join("bundle")
@@ -196,7 +206,7 @@ impl Bundle {
 
     /// The runtime with its `--root`.
     pub fn call<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Call {
-        self.host(&runtime().path).args([OsStr::new("--root"), self.root().as_os_str()]).args(args)
+        self.host(&self.binary).args([OsStr::new("--root"), self.root().as_os_str()]).args(args)
     }
 
     /// The runtime with its `--root`: `b.cli(["state", &b.id])`.

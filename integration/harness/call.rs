@@ -140,6 +140,11 @@ impl Running {
         read(&self.out.with_extension("out"))
     }
 
+    /// What it has written to standard error so far.
+    pub fn stderr(&self) -> String {
+        read(&self.out.with_extension("err"))
+    }
+
     /// Waits until its output contains a text.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {

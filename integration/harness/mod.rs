@@ -14,7 +14,7 @@ pub use bundle::{Bundle, host_busybox};
 pub use call::{Call, Out, Running};
 pub use container::Container;
 pub use leaks::processes as processes_of;
-pub use runtime::{Brand, runtime};
+pub use runtime::runtime;
 pub use terminal::{ConsoleSocket, Pty};
 
 use std::io::Write;

@@ -24,7 +24,7 @@ pub fn create(invocation: &Invocation) -> Result<u8> {
     let id = id(args)?;
     let bundle = Bundle::load(bundle_dir(args))?;
     check_console(&bundle, args, Foreground::No)?;
-    let request = request(args, id.as_str(), &bundle, Start::WhenTold);
+    let request = request(args, id.as_str(), &bundle, Start::WhenTold)?;
     make(invocation, bundle, &request).map(|_| 0)
 }
 
@@ -55,13 +55,15 @@ pub fn check_terminal(wanted: bool, socket: bool, foreground: Foreground) -> Res
             .hint("give --console-socket, or run it in the foreground")),
         (false, true, _) => Err(Error::new("--console-socket is given, but process.terminal is not set: cannot use console socket if the runtime will not allocate a tty")),
         (true, true, Foreground::Yes) => Err(Error::new("--console-socket is for `create` and --detach: in the foreground the terminal is here")),
+        (true, false, Foreground::Yes) if wait::caller_terminal().is_none() => Err(Error::new("process.terminal is set, but there is no terminal here")
+            .hint("run it in a terminal, or set process.terminal to false")),
         _ => Ok(()),
     }
 }
 
 /// What the words ask beside the configuration. Relative paths are the caller's.
-pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Request {
-    Request {
+pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Result<Request> {
+    Ok(Request {
         id: id.to_owned(),
         bundle: bundle.dir.clone(),
         start,
@@ -69,8 +71,8 @@ pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Re
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
         keyring: if args.get_flag("no-new-keyring") { label::Keyring::Keep } else { label::Keyring::New },
         way: if args.get_flag("no-pivot") { Way::Move } else { Way::Pivot },
-        inherited: inherited(args),
-    }
+        inherited: inherited(args)?,
+    })
 }
 
 /// Who gets the terminal.
@@ -96,9 +98,14 @@ fn hand_on_notify(config: &mut Config) {
 }
 
 /// Descriptors and variables that go on to the program.
-pub fn inherited(args: &ArgMatches) -> program::Inherited {
+pub fn inherited(args: &ArgMatches) -> Result<program::Inherited> {
     let preserve = args.get_one::<u32>("preserve-fds").copied().unwrap_or(0);
-    program::inherited(|key| std::env::var(key).ok(), std::process::id(), preserve)
+    let inherited = program::inherited(|key| std::env::var(key).ok(), std::process::id(), preserve);
+    // Nothing of ours is open at these numbers yet: what is not open now would be a descriptor of the runtime later.
+    match (3..inherited.descriptors.saturating_add(3)).find(|fd| !crate::sys::is_open(*fd)) {
+        None => Ok(inherited),
+        Some(fd) => Err(Error::new(format!("--preserve-fds: descriptor {fd} is not open"))),
+    }
 }
 
 /// A path as the caller means it.

@@ -28,6 +28,9 @@ pub enum Force {
 /// How long a killed process may take to go, in milliseconds: one in an uninterruptible wait does not.
 const PATIENCE_MS: u16 = 10_000;
 
+/// How long a killed process takes that nothing holds up, in milliseconds.
+const SOON_MS: u16 = 100;
+
 /// The verb `delete`: runc's words and exit codes.
 pub fn delete(invocation: &Invocation) -> Result<u8> {
     let force = if invocation.args.get_flag("force") { Force::Yes } else { Force::No };
@@ -64,11 +67,22 @@ pub fn remove(store: &Store, entry: &Entry, force: Force) -> Result<()> {
         return Err(Error::new(format!("cannot delete container that is not stopped: {found}"))
             .hint(format!("`corten stop {0}` first, or `corten rm -f {0}`", state.id)));
     }
+    if found == Status::Creating
+        && let Some(creator) = state.creator.open()
+    {
+        // It would go on making what is being taken away. Its child ends with it.
+        let _ = pidfd_send_signal(&creator, libc::SIGKILL);
+        ended_within(&creator, PATIENCE_MS);
+    }
     if let Some(pidfd) = state.init.as_ref().and_then(|init| init.open()) {
         let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
-        // A frozen process takes its signal when it is thawed.
+        // A frozen process takes its signal when it is thawed. One that does not go by that hangs on others of its namespace, which
+        // may have frozen themselves in cgroups of their own.
         let _ = state.cgroup.thaw();
-        wait_gone(&state, &pidfd)?;
+        if !ended_within(&pidfd, SOON_MS) {
+            state.cgroup.kill_all(libc::SIGKILL)?;
+            wait_gone(&state, &pidfd)?;
+        }
     }
     finish(store, entry, Some(&state))
 }

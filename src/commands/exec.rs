@@ -7,7 +7,8 @@ use crate::error::{Error, Result, io_words};
 use crate::input::bundle;
 use crate::input::bundle::faults_error;
 use crate::input::config::{Capabilities, Config, Process, User};
-use crate::plan::{self, exec::Request};
+use crate::plan;
+use crate::plan::exec::{Below, Request};
 use crate::run::{self, Context, parent, wait};
 use crate::setup::{caps, label};
 use crate::state::status::Status;
@@ -52,16 +53,19 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
     let request = Request {
         id: state.id.clone(),
         keyring: if state.keeps_keyring { label::Keyring::Keep } else { label::Keyring::New },
+        below: args.get_many::<String>("cgroup").unwrap_or_default().map(|text| below(text)).collect::<Result<_>>()?,
         init: init.pid,
         console: console(args),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
-        inherited: inherited(args),
+        inherited: inherited(args)?,
     };
     let plan = plan::exec::process(&process, &config, &state.cgroup, &request)
         .map_err(|found| faults_error(&found, "process"))?;
     let bundle = state.bundle.clone();
     let mut context = Context::new(state, bundle);
     context.namespaces.init = Some(pidfd);
+    // Nothing of the host's that is not needed may be open in the child: a process of the container may trace it from its birth.
+    drop(entry);
     let signals = if detach { None } else { Some(wait::block_signals()?) };
     run::execute(&plan, &mut context)?;
     if let Err(error) = parent::wait_for_program(&mut context) {
@@ -74,6 +78,17 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
         None => None,
     };
     wait::foreground(&pidfd, terminal, signals)
+}
+
+/// `--cgroup [CONTROLLER[,CONTROLLER]:]PATH`, never upwards.
+fn below(text: &str) -> Result<Below> {
+    let (controllers, path) = text.split_once(':').unwrap_or(("", text));
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if parts.contains(&"..") || path.contains('\0') {
+        return Err(Error::new(format!("--cgroup {text}: leads out of the container's own cgroup")));
+    }
+    let controllers = controllers.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    Ok(Below { controllers, path: parts.iter().collect() })
 }
 
 /// `--process FILE`, or the container's own process with the words given.

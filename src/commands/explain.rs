@@ -23,9 +23,9 @@ pub fn explain(invocation: &Invocation) -> Result<u8> {
     let id = Id::parse(&name)?;
     let bundle = run::bundle(args, words)?;
     let host = Host::read();
-    let request = request(args, id.as_str(), &bundle, Start::AtOnce);
+    let request = request(args, id.as_str(), &bundle, Start::AtOnce)?;
     let (plan, _) =
         plan::container(&bundle.config, &host, &request).map_err(|found| faults_error(&found, "config.json"))?;
-    print!("{}", explain::text(&plan, id.as_str(), &host));
+    print!("{}", explain::text(&plan, &format!("run {}", id.as_str()), &host));
     Ok(0)
 }

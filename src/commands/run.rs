@@ -35,7 +35,7 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         return Err(Error::new("--rm and --keep exclude each other"));
     }
     check_console(&bundle, args, if detach { Foreground::No } else { Foreground::Yes })?;
-    let request = request(args, id.as_str(), &bundle, Start::AtOnce);
+    let request = request(args, id.as_str(), &bundle, Start::AtOnce)?;
     let poststart = bundle.config.hooks.poststart.clone();
     // Signals that arrive while the container is made wait until there is a process to forward them to.
     let signals = if detach { None } else { Some(wait::block_signals()?) };

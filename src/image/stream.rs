@@ -75,7 +75,7 @@ impl Read for Blob {
 }
 
 enum Inflate {
-    Plain(BufReader<Blob>),
+    Plain(Box<BufReader<Blob>>),
     Gzip(Box<MultiGzDecoder<BufReader<Blob>>>),
 }
 
@@ -112,7 +112,7 @@ impl Stream {
         let hasher = (!same).then(|| Hasher::new(layer.diff_id.algorithm));
         let reader = BufReader::with_capacity(BUFFER, blob);
         let source = match layer.compression {
-            Compression::Plain => Inflate::Plain(reader),
+            Compression::Plain => Inflate::Plain(Box::new(reader)),
             Compression::Gzip => Inflate::Gzip(Box::new(MultiGzDecoder::new(reader))),
         };
         Stream { source, diff_id: layer.diff_id.clone(), hasher, came_out: 0, limits }

@@ -23,6 +23,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The largest config.json in bytes.
@@ -53,7 +54,12 @@ impl Bundle {
         let shown = dir.display();
         let absolute =
             std::fs::canonicalize(dir).map_err(|error| Error::new(format!("bundle {shown}: {}", plain(&error))))?;
-        let file = match File::open(absolute.join("config.json")) {
+        // Not blocking: a fifo without a writer would hold us up before we could see what it is.
+        let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(absolute.join("config.json"));
+        let file = match opened {
+            Ok(file) if file.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) => {
+                return Err(Error::new(format!("{shown}/config.json: is not a regular file")));
+            }
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::new(format!("no config.json in {shown}")).hint("`corten spec` writes one"));

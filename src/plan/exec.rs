@@ -4,7 +4,7 @@ use super::{Console, Plan, Tail, become_program, keep};
 use crate::input::Fault;
 use crate::input::config::{Config, NamespaceKind, Process};
 use crate::plan::step::{Clone, Step};
-use crate::setup::cgroup::{Cgroup, Version};
+use crate::setup::cgroup::{Cgroup, Directory, Version};
 use crate::setup::{idmap, label, namespaces, program, seccomp, terminal};
 use std::path::PathBuf;
 
@@ -15,6 +15,8 @@ pub struct Request {
     pub id: String,
     /// The session keyring.
     pub keyring: label::Keyring,
+    /// `--cgroup`: where below the container's cgroup.
+    pub below: Vec<Below>,
     /// Pid of the container's first process.
     pub init: i32,
     /// Who gets the terminal, if there is one.
@@ -25,26 +27,47 @@ pub struct Request {
     pub inherited: program::Inherited,
 }
 
+/// One `--cgroup [CONTROLLER[,CONTROLLER]:]PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Below {
+    /// v1: for the hierarchies of these controllers; empty: for all.
+    pub controllers: Vec<String>,
+    /// Relative, clean.
+    pub path: PathBuf,
+}
+
+/// The directories to join, one per hierarchy.
+fn directories(cgroup: &Cgroup, below: &[Below]) -> Vec<PathBuf> {
+    let join = |directory: &Directory| {
+        let named = |b: &&Below| b.controllers.iter().any(|name| directory.controllers.contains(name));
+        let wanted = below.iter().find(named).or_else(|| below.iter().find(|b| b.controllers.is_empty()));
+        wanted.map_or_else(|| directory.path.clone(), |b| directory.path.join(&b.path))
+    };
+    cgroup.directories.iter().map(join).collect()
+}
+
 /// How a process is put into a container. `config` is the container's.
 pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Request) -> Result<Plan, Vec<Fault>> {
     let mut plan = Plan::default();
     let mut faults = Vec::new();
     let filter = config.linux.seccomp.as_ref().and_then(|profile| keep(seccomp::decide(profile), &mut faults));
+    faults.extend(filter.as_ref().and_then(seccomp::refuses_execve));
     let program = keep(program::decide(process, &request.inherited).map_err(|fault| vec![fault]), &mut faults);
     let (Some(program), true) = (program, faults.is_empty()) else { return Err(faults) };
     let users = config.linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User);
 
     // ── Opened while the host's paths can be seen: after the join the parent is inside, too ──
-    plan.parent(Step::OpenProc, "", "the container's own /proc is the container's to change");
     if let Some(path) = &request.pid_file {
         plan.parent(Step::OpenPidFile(path.clone()), "--pid-file", "a path of the host");
     }
-    let into = (cgroup.version == Version::V2).then(|| cgroup.directories[0].path.clone());
+    let directories = directories(cgroup, &request.below);
+    let into = (cgroup.version == Version::V2).then(|| directories[0].clone());
+    let tasks: Vec<PathBuf> = directories.iter().map(|directory| directory.join("tasks")).collect();
     match &into {
         Some(dir) => {
             plan.parent(Step::OpenCgroup(dir.clone()), "cgroup", "the process is born in the container's cgroup")
         }
-        None => plan.parent(Step::OpenTasks(cgroup.tasks()), "cgroup", "a path of the host"),
+        None => plan.parent(Step::OpenTasks(tasks.clone()), "cgroup", "a path of the host"),
     }
     if process.terminal {
         plan.parent(
@@ -65,13 +88,22 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
         "a process keeps its pid namespace for life: only a child is inside",
     );
 
-    if into.is_none() {
+    let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
+    if let (Some(list), None) = (affinity.initial, &into) {
         plan.child(
-            Step::Attach(cgroup.tasks().len()),
-            "cgroup",
-            "a process that moves itself does not wait for a grace period",
+            Step::Affinity(Some(list)),
+            "process.execCPUAffinity.initial",
+            "for as long as it is outside the container's cgroup",
         );
     }
+    if into.is_none() {
+        plan.child(Step::Attach(tasks.len()), "cgroup", "a process that moves itself does not wait for a grace period");
+    }
+    plan.child(
+        Step::Affinity(affinity.r#final),
+        "process.execCPUAffinity.final",
+        "what the caller was bound to is not the container's",
+    );
     if users {
         plan.child(
             Step::IdMap(idmap::Action::BecomeRoot),
@@ -82,6 +114,18 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
     plan.child(Step::Session, "", "of its own: not the caller's file mask, terminal or signals");
     if let Some(action) = label::keyring(process, &request.id, request.keyring) {
         plan.child(Step::Label(action), "", "the keys of the container, by the keyring's name");
+    }
+    let given = |label: &Option<String>| label.as_ref().is_some_and(|text| !text.is_empty());
+    if process.terminal
+        || process.oom_score_adj.is_some()
+        || given(&process.apparmor_profile)
+        || given(&process.selinux_label)
+    {
+        plan.child(
+            Step::MountProc,
+            "",
+            "the container's own /proc is the container's to change, and the host's must not be in reach",
+        );
     }
     plan.child(Step::OpenRoot, "root", "everything below is resolved from here");
     if process.terminal {

@@ -1,8 +1,9 @@
 //! A plan as text: one line per step.
 
 use super::Plan;
-use super::step::{Gate, Hold, Line, Record, Side, Step};
+use super::step::{Gate, Hold, Record, Side, Step};
 use crate::input::host::Host;
+use crate::setup::hooks;
 use crate::sys::process::Flags;
 use std::fmt;
 
@@ -12,11 +13,13 @@ impl fmt::Display for Step {
             Step::Tell(gate) => write!(f, "sendmsg({})", gate.word()),
             Step::Await(gate) => write!(f, "recvmsg({})", gate.word()),
             Step::Record(Record::Intent) => f.write_str(
-                "mkdir(state); openat(config.json); write(); openat(held); openat(state.json); write(); renameat2()",
+                "mkdirat(state, 0700); openat(state, O_DIRECTORY); openat(state, \"config.json\", O_CREAT|O_EXCL); write(); \
+                 openat(state, \"held\", O_CREAT|O_EXCL); openat(state, \"state.json\", O_CREAT|O_EXCL); write(); renameat2()",
             ),
-            Step::Record(Record::Init | Record::Ready) => {
-                f.write_str("flock(state); openat(state.json); write(pid); renameat()")
-            }
+            Step::Record(Record::Init | Record::Ready) => f.write_str(
+                "[openat(\"/proc/PID/stat\"); read()]; openat(state, \".\"); flock(LOCK_EX); fstat(state); newfstatat(state); \
+                 openat(state, \".state.PID\", O_CREAT|O_EXCL); write(); renameat(state, \".state.PID\", \"state.json\")",
+            ),
             Step::Cgroup(change) => change.fmt(f),
             Step::OpenTasks(files) => {
                 for (index, file) in files.iter().enumerate() {
@@ -31,10 +34,12 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
+            Step::Affinity(None) => f.write_str("sched_setaffinity(0, all)"),
+            Step::Affinity(Some(list)) => write!(f, "sched_setaffinity(0, {list:?})"),
             Step::Namespace(action) => action.fmt(f),
             Step::Console(None) => f.write_str("socketpair(AF_UNIX)"),
             Step::Console(Some(path)) => write!(f, "socket(AF_UNIX); connect({path:?})"),
-            Step::Hold(Hold::Lock) => f.write_str("openat(held); flock(LOCK_EX)"),
+            Step::Hold(Hold::Lock) => f.write_str("openat(state, \"held\"); flock(LOCK_EX)"),
             Step::Hold(Hold::Gate) => f.write_str("socket(AF_UNIX); bind(start); listen()"),
             Step::Clone(clone) => {
                 let into = clone.into.as_ref().map(|dir| format!(", into {}", dir.display())).unwrap_or_default();
@@ -50,7 +55,8 @@ impl fmt::Display for Step {
             }
             Step::IdMap(action) => action.fmt(f),
             Step::Session => f.write_str("umask(022); setsid()"),
-            Step::OpenProc => f.write_str("openat(\"/proc\", O_PATH)"),
+            Step::OpenProc => f.write_str("openat(\"/proc\", O_PATH); fstatfs(); fstat()"),
+            Step::MountProc => f.write_str("fsopen(\"proc\"); fsconfig(CMD_CREATE); fsmount(0)"),
             Step::OpenRoot => f.write_str("openat(\"/\", O_PATH)"),
             Step::Rootfs(action) => action.fmt(f),
             Step::Mount(action) => action.fmt(f),
@@ -58,9 +64,10 @@ impl fmt::Display for Step {
             Step::Mask(action) => action.fmt(f),
             Step::Label(action) => action.fmt(f),
             Step::Terminal(action) => action.fmt(f),
-            Step::Hooks(_, list) => {
+            Step::Hooks(kind, list) => {
                 for (index, hook) in list.iter().enumerate() {
-                    write!(f, "{}execve({:?}, {:?})", if index == 0 { "" } else { "; " }, hook.path, hook.args)?;
+                    let action = hooks::Action { kind: *kind, index, hook: hook.clone() };
+                    write!(f, "{}{action}", if index == 0 { "" } else { "; " })?;
                 }
                 Ok(())
             }
@@ -71,8 +78,12 @@ impl fmt::Display for Step {
             Step::Caps(action) => action.fmt(f),
             Step::Program(action) => action.fmt(f),
             Step::Seccomp(filter) => filter.fmt(f),
-            Step::PidFile(path) => write!(f, "openat({path:?}); write(pid)"),
-            Step::OpenPidFile(path) => write!(f, "openat({path:?}, O_CREAT)"),
+            Step::PidFile(path) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let aside = path.with_file_name(format!(".{name}.PID"));
+                write!(f, "[openat({aside:?}, O_CREAT|O_TRUNC)]; write(pid); [renameat({aside:?}, {path:?})]")
+            }
+            Step::OpenPidFile(path) => write!(f, "openat({path:?}, O_CREAT|O_TRUNC)"),
             Step::AwaitStart => f.write_str("accept4(start); sendmsg(go)"),
         }
     }
@@ -86,11 +97,12 @@ impl Step {
             Step::Record(_) => "rename(2)",
             Step::Hold(Hold::Lock) => "flock(2)",
             Step::Cgroup(_) | Step::OpenTasks(_) | Step::OpenCgroup(_) | Step::Attach(_) => "cgroups(7)",
+            Step::Affinity(_) => "sched_setaffinity(2)",
             Step::Namespace(_) => "namespaces(7)",
             Step::Clone(_) => "clone3(2)",
             Step::IdMap(_) => "user_namespaces(7)",
             Step::Session => "setsid(2)",
-            Step::OpenProc | Step::Sysctl(_) => "proc(5)",
+            Step::OpenProc | Step::MountProc | Step::Sysctl(_) => "proc(5)",
             Step::OpenRoot => "openat2(2)",
             Step::Rootfs(_) => "pivot_root(2)",
             Step::Mount(_) => "mount_namespaces(7)",
@@ -132,28 +144,36 @@ impl fmt::Display for Side {
     }
 }
 
-/// The whole plan: number, side, calls, place, reason, man page; the columns are separated by two spaces or more.
-pub fn text(plan: &Plan, id: &str, host: &Host) -> String {
+/// The whole plan: number, side, calls, place, reason, man page; the columns are separated by two spaces or more. `what` is the verb and
+/// the id.
+pub fn text(plan: &Plan, what: &str, host: &Host) -> String {
     use fmt::Write;
-    let mut text = format!("run {id}: {} steps\n", plan.lines.len());
+    let mut text = format!("{what}: {} steps\n", plan.lines.len());
     for assumed in &host.assumed {
         let _ = writeln!(text, "assumed: {assumed}");
     }
-    let calls: Vec<String> = plan.lines.iter().map(|line| line.step.to_string()).collect();
-    let width =
-        |of: &dyn Fn(&Line) -> usize, most: usize| plan.lines.iter().map(of).filter(|w| *w <= most).max().unwrap_or(0);
-    let place = width(&|line| line.place.chars().count(), 40);
-    let call = calls.iter().map(|call| call.chars().count()).filter(|w| *w <= 76).max().unwrap_or(0);
-    for (index, (line, calls)) in plan.lines.iter().zip(&calls).enumerate() {
+    let calls: Vec<String> = plan.lines.iter().map(|line| on_one_line(&line.step.to_string())).collect();
+    let places: Vec<String> = plan.lines.iter().map(|line| on_one_line(&line.place)).collect();
+    let width = |column: &[String], most: usize| {
+        column.iter().map(|text| text.chars().count()).filter(|width| *width <= most).max().unwrap_or(0)
+    };
+    let (call_width, place_width) = (width(&calls, 76), width(&places, 40));
+    for (index, line) in plan.lines.iter().enumerate() {
+        let place = if places[index].is_empty() { "-" } else { &places[index] };
         let _ = writeln!(
             text,
-            "{:>3} {:6}  {calls:call$}  {:place$}  {}  {}",
+            "{:>3} {:6}  {:call_width$}  {place:place_width$}  {}  {}",
             index + 1,
             line.side,
-            if line.place.is_empty() { "-" } else { &line.place },
+            calls[index],
             line.why,
             line.step.page()
         );
     }
     text
+}
+
+/// A name from the configuration may hold line ends, and sequences that change a terminal.
+fn on_one_line(text: &str) -> String {
+    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
 }

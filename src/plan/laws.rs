@@ -1,97 +1,451 @@
-//! What holds for every plan, whatever was asked. Tests check the laws over generated configurations.
+//! What holds for every plan, whatever was asked.
+//!
+//! The order of the steps is written down once, in [`super::container`], with its reasons. The reasons that can be checked stand here
+//! again, as laws: a line that is moved breaks one. Tests check them over the golden plans and over generated configurations.
 
 use super::Plan;
-use super::step::{Side, Step};
-use crate::setup::{caps, program, rootfs};
+use super::step::{Gate, Hold, Line, Record, Side, Step};
+use crate::input::config::NamespaceKind;
+use crate::setup::{caps, hooks, idmap, label, limits, namespaces, program, rootfs, user};
+use std::collections::VecDeque;
 
-/// The laws that a plan breaks, in words; empty for a good one.
-pub fn broken(plan: &Plan) -> Vec<String> {
-    let mut broken = Vec::new();
-    let mut law = |holds: bool, words: &str| {
-        if !holds {
-            broken.push(words.to_owned());
+/// In words, and what they mean.
+type Law = (&'static str, fn(&[Line]) -> bool);
+
+/// All of them.
+pub const LAWS: &[Law] = &[
+    ("exactly one clone, by the parent", |lines| count(lines, is_clone) == 1 && parent(lines).any(is_clone)),
+    ("the child does nothing before it exists", |lines| {
+        lines.iter().take_while(|line| !is_clone(&line.step)).all(|line| line.side == Side::Parent)
+    }),
+    ("exactly one execve, the child's last step", |lines| {
+        count(lines, is_execve) == 1 && child(lines).last().is_some_and(is_execve)
+    }),
+    ("each step is on a side that can do it", |lines| lines.iter().all(|line| can(line.side, &line.step))),
+    ("both sides come to their ends, and hear what they wait for", |lines| rehearse(lines).is_ok()),
+    ("after the start gate nothing is awaited of the parent", |lines| {
+        all_before(lines, |step| matches!(step, Step::Await(_)), |step| matches!(step, Step::AwaitStart), Side::Child)
+    }),
+    ("the child waits to be started only after the parent has let it go", |lines| {
+        all_before(lines, |s| matches!(s, Step::Await(Gate::Go)), |s| matches!(s, Step::AwaitStart), Side::Child)
+            && has(lines, |step| matches!(step, Step::AwaitStart)) == has(lines, |s| *s == Step::Hold(Hold::Gate))
+    }),
+    ("the program is found before create is told that all is ready", |lines| {
+        all_before(lines, is_find, |step| matches!(step, Step::Tell(Gate::Ready)), Side::Child)
+    }),
+    ("the last word of the child is followed by the filter and the program alone", |lines| {
+        let after = child(lines).skip_while(|step| **step != Step::Tell(Gate::Executing)).skip(1);
+        has(lines, |step| *step == Step::Tell(Gate::Executing))
+            && after.into_iter().all(|step| is_execve(step) || matches!(step, Step::Seccomp(_)))
+    }),
+    ("what will exist is recorded before anything is done", |lines| {
+        !is_new(lines)
+            || lines[0].step == Step::Record(Record::Intent)
+                && count(lines, |step| *step == Step::Record(Record::Intent)) == 1
+    }),
+    ("the first process is recorded before it is let go", |lines| {
+        let records = |step: &Step| matches!(step, Step::Record(Record::Init | Record::Ready));
+        !is_new(lines)
+            || all_before(lines, is_clone, records, Side::Parent)
+                && before(lines, records, |step| *step == Step::Tell(Gate::Go), Side::Parent)
+    }),
+    ("limits stand before the first process exists", |lines| {
+        all_before(lines, |step| matches!(step, Step::Cgroup(_)), is_clone, Side::Parent)
+    }),
+    ("the first process enters its cgroup in one way, by what was opened before", |lines| {
+        let opened = position(lines, |step| matches!(step, Step::OpenCgroup(_)));
+        let tasks = lines.iter().find_map(|line| match &line.step {
+            Step::OpenTasks(files) => Some(files.len()),
+            _ => None,
+        });
+        let attached = child(lines).find_map(|step| match step {
+            Step::Attach(count) => Some(*count),
+            _ => None,
+        });
+        let into = parent(lines).any(|step| matches!(step, Step::Clone(clone) if clone.into.is_some()));
+        tasks == attached && opened.is_some() == into && into != attached.is_some()
+    }),
+    ("the child attaches itself before it changes anything else", |lines| {
+        !has(lines, |step| matches!(step, Step::Attach(_)))
+            || child(lines).next().is_some_and(|step| matches!(step, Step::Attach(_)))
+    }),
+    ("what the parent's children get is its own again right after the clone", |lines| {
+        let changed = |step: &Step| match step {
+            Step::Namespace(namespaces::Action::JoinPidForChildren) => Some(NamespaceKind::Pid),
+            Step::Namespace(namespaces::Action::NewTimeForChildren(_)) => Some(NamespaceKind::Time),
+            _ => None,
+        };
+        let changed: Vec<_> = parent(lines).take_while(|step| !is_clone(step)).filter_map(changed).collect();
+        let after = parent(lines).skip_while(|step| !is_clone(step)).skip(1);
+        let restored: Vec<_> = after
+            .map_while(|step| match step {
+                Step::Namespace(namespaces::Action::Restore(kind)) => Some(*kind),
+                _ => None,
+            })
+            .collect();
+        changed == restored
+            && count(lines, |s| matches!(s, Step::Namespace(namespaces::Action::Restore(_)))) == changed.len()
+    }),
+    ("each namespace that was opened is entered once", |lines| {
+        let mut opened = kinds(lines, |action| match action {
+            namespaces::Action::Open(kind, _) => Some(*kind),
+            _ => None,
+        });
+        let mut entered = kinds(lines, |action| match action {
+            namespaces::Action::Join(kind) => Some(*kind),
+            namespaces::Action::JoinPidForChildren => Some(NamespaceKind::Pid),
+            _ => None,
+        });
+        // The intermediate enters all that are left.
+        if has(lines, |step| matches!(step, Step::Clone(clone) if clone.intermediate)) {
+            entered = opened.clone();
         }
-    };
-    let lines = &plan.lines;
-    let find = |wanted: &dyn Fn(&Step) -> bool| lines.iter().position(|line| wanted(&line.step));
-    let last = |wanted: &dyn Fn(&Step) -> bool| lines.iter().rposition(|line| wanted(&line.step));
-    let child: Vec<&Step> = lines.iter().filter(|line| line.side == Side::Child).map(|line| &line.step).collect();
-
-    let executes = |step: &Step| matches!(step, Step::Program(program::Action::Execute(_)));
-    law(child.iter().filter(|step| executes(step)).count() == 1, "exactly one execve");
-    law(child.last().is_some_and(|step| executes(step)), "the execve is the child's last step");
-
-    let clones = lines.iter().filter(|line| matches!(line.step, Step::Clone(_))).count();
-    law(clones == 1, "exactly one clone");
-    let clone = find(&|step| matches!(step, Step::Clone(_))).unwrap_or(0);
-    law(lines[..clone].iter().all(|line| line.side == Side::Parent), "the child does nothing before it exists");
-
-    // Gates: told on one side, awaited on the other, in the same order.
-    let told = |side: Side| {
-        lines
-            .iter()
-            .filter(move |l| l.side == side)
-            .filter_map(|l| match l.step {
-                Step::Tell(g) => Some(g),
-                _ => None,
-            })
-            .collect::<Vec<_>>()
-    };
-    let awaited = |side: Side| {
-        lines
-            .iter()
-            .filter(move |l| l.side == side)
-            .filter_map(|l| match l.step {
-                Step::Await(g) => Some(g),
-                _ => None,
-            })
-            .collect::<Vec<_>>()
-    };
-    law(told(Side::Parent) == awaited(Side::Child), "the child awaits what the parent tells, in order");
-    let heard: Vec<_> = told(Side::Child);
-    let waited = awaited(Side::Parent);
-    // After the start gate it is the starter who hears.
-    law(heard.starts_with(&waited), "the parent awaits what the child tells, in order");
-
-    let pivot = find(
-        &|step| matches!(step, Step::Rootfs(action) if matches!(action, rootfs::Action::Pivot { .. } | rootfs::Action::Move { .. } | rootfs::Action::Chroot)),
-    );
-    if let Some(pivot) = pivot {
-        law(
-            last(&|step| matches!(step, Step::Mount(action) if !action.seals())).is_none_or(|at| at < pivot),
-            "mounts come before the root is entered",
-        );
-        law(
-            find(&|step| matches!(step, Step::Mask(_))).is_none_or(|at| at > pivot),
-            "masks come after the root is entered",
-        );
-        law(
-            last(&|step| matches!(step, Step::Device(_))).is_none_or(|at| at < pivot),
-            "devices come before the root is entered",
-        );
-    }
-    let rights_end = find(&|step| matches!(step, Step::Caps(caps::Action::Sets(_))));
-    if let Some(end) = rights_end {
-        let needs_rights = |step: &Step| {
+        opened.sort();
+        entered.sort();
+        opened == entered
+    }),
+    ("the user namespace is entered after the others", |lines| {
+        let joined = kinds(lines, |action| match action {
+            namespaces::Action::Join(kind) => Some(*kind),
+            _ => None,
+        });
+        joined.iter().position(|kind| *kind == NamespaceKind::User).is_none_or(|at| at + 1 == joined.len())
+    }),
+    ("ids are mapped before anybody becomes root of them", |lines| {
+        let writes = |step: &Step| matches!(step, Step::IdMap(idmap::Action::Write(..)));
+        all_before(lines, writes, |step| *step == Step::Tell(Gate::Mapped), Side::Parent)
+            && all_before(lines, is_clone, writes, Side::Parent)
+            && (!has(lines, writes)
+                || before(lines, |step| *step == Step::Await(Gate::Mapped), becomes_root, Side::Child))
+    }),
+    ("the child is root of its user namespace before it makes anything in it", |lines| {
+        let makes = |step: &Step| {
+            matches!(step, Step::Rootfs(_) | Step::Mount(_) | Step::Device(_) | Step::Name(_) | Step::Sysctl(_))
+                || matches!(step, Step::Namespace(namespaces::Action::Unshare(_) | namespaces::Action::LoopbackUp))
+        };
+        all_before(lines, becomes_root, makes, Side::Child)
+    }),
+    ("a session comes before its terminal, and the terminal before what hands stdio over", |lines| {
+        let terminal = |step: &Step| matches!(step, Step::Terminal(_));
+        all_before(lines, |step| *step == Step::Session, terminal, Side::Child)
+            && has(lines, |step| *step == Step::Session)
+            && has(lines, terminal) == has(lines, |step| matches!(step, Step::Console(_)))
+            && !(has(lines, terminal) && has(lines, |step| matches!(step, Step::User(user::Action::Stdio(_)))))
+    }),
+    ("paths of the host are opened before the parent is inside", |lines| {
+        let inside = |step: &Step| matches!(step, Step::Namespace(namespaces::Action::JoinProcess(..)));
+        let opens = |step: &Step| {
             matches!(
                 step,
-                Step::Mount(_) | Step::Mask(_) | Step::Rootfs(_) | Step::Name(_) | Step::Sysctl(_) | Step::Device(_)
+                Step::OpenProc | Step::OpenCgroup(_) | Step::OpenTasks(_) | Step::OpenPidFile(_) | Step::Console(_)
             )
         };
-        law(last(&needs_rights).is_none_or(|at| at < end), "what needs rights comes before they end");
-    }
-    let exec = last(&executes).unwrap_or(0);
-    law(
-        find(&|step| matches!(step, Step::Seccomp(_))).is_none_or(|at| at < exec),
-        "the filter is installed before the program",
-    );
-    law(
-        last(&|step| matches!(step, Step::Cgroup(_))).is_none_or(|at| at < clone),
-        "limits stand before the first process exists",
-    );
-    law(
-        lines.first().is_none_or(|line| matches!(line.step, Step::Record(_) | Step::OpenProc)),
-        "what will exist is recorded first",
-    );
-    broken
+        let named = has(lines, |step| matches!(step, Step::PidFile(_)));
+        !has(lines, inside)
+            || all_before(lines, opens, inside, Side::Parent)
+                && named == has(lines, |step| matches!(step, Step::OpenPidFile(_)))
+    }),
+    ("the root is cut off from the host's and opened before anything is made in it", |lines| {
+        let open = |step: &Step| {
+            matches!(
+                step,
+                Step::OpenRoot
+                    | Step::Rootfs(
+                        rootfs::Action::Propagate(_) | rootfs::Action::Open { .. } | rootfs::Action::OpenOnly { .. }
+                    )
+            )
+        };
+        let uses = |step: &Step| {
+            matches!(step, Step::Mount(_) | Step::Device(_) | Step::Terminal(_) | Step::Mask(_))
+                || enters(step)
+                || matches!(step, Step::Program(program::Action::MakeDirectory(_)))
+        };
+        all_before(lines, open, uses, Side::Child) && has(lines, open)
+    }),
+    ("mounts, devices and the terminal come before the root is entered", |lines| {
+        let makes = |step: &Step| {
+            matches!(step, Step::Device(_) | Step::Terminal(_))
+                || matches!(step, Step::Mount(action) if !action.seals())
+        };
+        !is_new(lines) || all_before(lines, makes, enters, Side::Child) && count(lines, enters) == 1
+    }),
+    ("masks and what closes for writing come after the root is entered", |lines| {
+        let closes = |step: &Step| {
+            matches!(step, Step::Mask(_) | Step::Rootfs(rootfs::Action::Readonly | rootfs::Action::Finish(_)))
+                || matches!(step, Step::Mount(action) if action.seals())
+        };
+        all_before(lines, enters, closes, Side::Child)
+    }),
+    ("what is made in the root is made before it closes for writing", |lines| {
+        let closes = |step: &Step| *step == Step::Rootfs(rootfs::Action::Readonly);
+        let makes = |step: &Step| {
+            matches!(step, Step::Mount(_) | Step::Device(_) | Step::Mask(_))
+                || matches!(step, Step::Program(program::Action::MakeDirectory(_)))
+        };
+        all_before(lines, makes, closes, Side::Child)
+    }),
+    ("a procfs that nobody can replace is open before anything is written to it", |lines| {
+        let writes = |step: &Step| {
+            matches!(
+                step,
+                Step::Sysctl(_)
+                    | Step::Terminal(_)
+                    | Step::Limit(limits::Action::OomScoreAdj(_))
+                    | Step::Label(label::Action::AppArmor(_) | label::Action::Selinux(_))
+            )
+        };
+        let open = position(lines, |step| matches!(step, Step::OpenProc | Step::MountProc));
+        position(lines, writes).is_none_or(|at| open.is_some_and(|open| open < at))
+    }),
+    ("hooks of the runtime see a container with its old root, and its mounts", |lines| {
+        let runs = |step: &Step| matches!(step, Step::Hooks(hooks::Kind::Prestart | hooks::Kind::CreateRuntime, _));
+        let mount = |step: &Step| matches!(step, Step::Mount(action) if !action.seals());
+        all_before(lines, |step| *step == Step::Await(Gate::Prepared), runs, Side::Parent)
+            && all_before(lines, runs, |step| *step == Step::Tell(Gate::Hooked), Side::Parent)
+            && all_before(lines, mount, |step| *step == Step::Tell(Gate::Prepared), Side::Child)
+            && all_before(lines, |step| *step == Step::Await(Gate::Hooked), enters, Side::Child)
+            && has(lines, runs) == has(lines, |step| *step == Step::Tell(Gate::Prepared))
+            && before(lines, |step| *step == Step::Record(Record::Init), runs, Side::Parent)
+    }),
+    ("hooks of the container run before the root is entered, or right before the program", |lines| {
+        let creates = |step: &Step| matches!(step, Step::Hooks(hooks::Kind::CreateContainer, _));
+        let starts = |step: &Step| matches!(step, Step::Hooks(hooks::Kind::StartContainer, _));
+        all_before(lines, creates, enters, Side::Child)
+            && all_before(lines, |s| matches!(s, Step::Await(_) | Step::AwaitStart), starts, Side::Child)
+            && all_before(lines, starts, |step| matches!(step, Step::Seccomp(_)), Side::Child)
+    }),
+    ("what needs rights comes before they end", |lines| {
+        let needs = |step: &Step| {
+            matches!(
+                step,
+                Step::Mount(_)
+                    | Step::Mask(_)
+                    | Step::Rootfs(_)
+                    | Step::Name(_)
+                    | Step::Sysctl(_)
+                    | Step::Device(_)
+                    | Step::Limit(_)
+                    | Step::Namespace(_)
+                    | Step::IdMap(_)
+                    | Step::Terminal(_)
+                    | Step::Label(_)
+                    | Step::Session
+            ) || matches!(
+                step,
+                Step::User(user::Action::Home(_) | user::Action::Stdio(_))
+                    | Step::Program(program::Action::MakeDirectory(_) | program::Action::Enter(_))
+            )
+        };
+        all_before(lines, needs, |step| matches!(step, Step::Caps(_)) || changes_user(step), Side::Child)
+    }),
+    ("each right goes after the last call that needs it", |lines| {
+        let order: Vec<usize> = child(lines).filter_map(rank).collect();
+        order.is_sorted() && order.contains(&USER) && order.contains(&SETS) && order.contains(&BOUNDING)
+    }),
+    ("the directory of the user is entered by who may, and looked at by who it is", |lines| {
+        let enter = |step: &Step| matches!(step, Step::Program(program::Action::Enter(_)));
+        let confirm = |step: &Step| matches!(step, Step::Program(program::Action::Confirm(_)));
+        before(lines, enter, changes_user, Side::Child)
+            && all_before(lines, is_last_of_rights, confirm, Side::Child)
+            && has(lines, confirm)
+    }),
+    ("the filter is the last step before the program, or the last one with rights", |lines| {
+        let filter = |step: &Step| matches!(step, Step::Seccomp(_));
+        let after: Vec<&Step> = child(lines).skip_while(|step| !filter(step)).skip(1).collect();
+        let harmless = |step: &&Step| {
+            rank(step).is_some()
+                || is_execve(step)
+                || matches!(step, Step::Program(program::Action::Confirm(_)) | Step::Tell(Gate::Executing))
+        };
+        let privileged = has(lines, |step| *step == Step::Caps(caps::Action::NoNewPrivileges));
+        count(lines, filter) <= 1
+            && after.iter().all(harmless)
+            && (!has(lines, filter)
+                || if privileged { after.len() == 1 } else { after.iter().any(|step| matches!(step, Step::Caps(_))) })
+    }),
+    ("descriptors are closed once everything is found", |lines| {
+        let closes = |step: &Step| matches!(step, Step::Program(program::Action::CloseFrom(_)));
+        let opens = |step: &Step| {
+            matches!(step, Step::OpenProc | Step::OpenRoot | Step::Rootfs(_) | Step::Mount(_) | Step::Terminal(_))
+                || is_find(step)
+        };
+        count(lines, closes) == 1
+            && all_before(lines, opens, closes, Side::Child)
+            && before(lines, is_find, closes, Side::Child)
+    }),
+    ("every line says why it stands there", |lines| {
+        lines.iter().all(|line| !line.why.is_empty() && !line.why.contains('\n') && !line.step.to_string().is_empty())
+    }),
+];
+
+/// The laws that a plan breaks, in words; empty for a good one.
+pub fn broken(plan: &Plan) -> Vec<&'static str> {
+    LAWS.iter().filter(|(_, holds)| plan.lines.is_empty() || !holds(&plan.lines)).map(|(words, _)| *words).collect()
 }
+
+/// Both sides walk the plan, each by itself, each with the words that the other has told it, until both are through.
+///
+/// Telling never waits: the socket holds many messages. `Err` says who waits for what, and what is left untold is no error: after
+/// the start gate it is the starter who hears.
+pub fn rehearse(lines: &[Line]) -> Result<(), String> {
+    let born = lines.iter().position(|line| is_clone(&line.step)).ok_or("nobody is born")?;
+    let of = |side: Side, from: usize| lines[from..].iter().filter(move |l| l.side == side).map(|l| &l.step);
+    let mut sides = [of(Side::Parent, 0).collect::<VecDeque<_>>(), of(Side::Child, born).collect()];
+    let mut inbox: [VecDeque<Gate>; 2] = Default::default();
+    let mut is_born = false;
+    loop {
+        let mut moved = false;
+        for me in [0, 1] {
+            while let Some(step) = sides[me].front().copied().filter(|_| me == 0 || is_born) {
+                match step {
+                    Step::Tell(gate) if is_born => inbox[1 - me].push_back(*gate),
+                    Step::Tell(gate) => return Err(format!("{gate:?} is told to nobody")),
+                    Step::Await(gate) => match inbox[me].front() {
+                        None => break,
+                        Some(heard) if heard == gate => drop(inbox[me].pop_front()),
+                        Some(heard) => return Err(format!("{heard:?} is heard while waiting for {gate:?}")),
+                    },
+                    Step::Clone(_) => is_born = true,
+                    _ => {}
+                }
+                sides[me].pop_front();
+                moved = true;
+            }
+        }
+        if sides.iter().all(VecDeque::is_empty) {
+            return if inbox[1].is_empty() { Ok(()) } else { Err(format!("{:?} is never heard", inbox[1])) };
+        }
+        if !moved {
+            return Err(format!("both wait: {:?} and {:?}", sides[0].front(), sides[1].front()));
+        }
+    }
+}
+
+fn side(lines: &[Line], side: Side) -> impl Iterator<Item = &Step> {
+    lines.iter().filter(move |line| line.side == side).map(|line| &line.step)
+}
+
+fn child(lines: &[Line]) -> impl Iterator<Item = &Step> {
+    side(lines, Side::Child)
+}
+
+fn parent(lines: &[Line]) -> impl Iterator<Item = &Step> {
+    side(lines, Side::Parent)
+}
+
+fn position(lines: &[Line], wanted: impl Fn(&Step) -> bool) -> Option<usize> {
+    lines.iter().position(|line| wanted(&line.step))
+}
+
+fn has(lines: &[Line], wanted: impl Fn(&Step) -> bool) -> bool {
+    position(lines, wanted).is_some()
+}
+
+fn count(lines: &[Line], wanted: impl Fn(&Step) -> bool) -> usize {
+    lines.iter().filter(|line| wanted(&line.step)).count()
+}
+
+/// On one side: all of the first come before all of the second. Either may be missing.
+fn all_before(lines: &[Line], first: impl Fn(&Step) -> bool, second: impl Fn(&Step) -> bool, on: Side) -> bool {
+    let steps: Vec<&Step> = side(lines, on).collect();
+    let last = steps.iter().rposition(|step| first(step));
+    let begin = steps.iter().position(|step| second(step));
+    match (last, begin) {
+        (Some(last), Some(begin)) => last < begin,
+        _ => true,
+    }
+}
+
+/// On one side: where there is one of the second, there is one of the first before it.
+fn before(lines: &[Line], first: impl Fn(&Step) -> bool, second: impl Fn(&Step) -> bool, on: Side) -> bool {
+    let steps: Vec<&Step> = side(lines, on).collect();
+    let begin = steps.iter().position(|step| second(step));
+    begin.is_none_or(|begin| steps[..begin].iter().any(|step| first(step)))
+}
+
+fn kinds(lines: &[Line], of: impl Fn(&namespaces::Action) -> Option<NamespaceKind>) -> Vec<NamespaceKind> {
+    let action = |line: &Line| match &line.step {
+        Step::Namespace(action) => of(action),
+        _ => None,
+    };
+    lines.iter().filter_map(action).collect()
+}
+
+fn is_clone(step: &Step) -> bool {
+    matches!(step, Step::Clone(_))
+}
+
+fn is_execve(step: &Step) -> bool {
+    matches!(step, Step::Program(program::Action::Execute(_)))
+}
+
+fn is_find(step: &Step) -> bool {
+    matches!(step, Step::Program(program::Action::Find { .. }))
+}
+
+/// A container is made; `exec` finds one.
+fn is_new(lines: &[Line]) -> bool {
+    !has(lines, |step| matches!(step, Step::Namespace(namespaces::Action::JoinProcess(..))))
+}
+
+fn enters(step: &Step) -> bool {
+    use rootfs::Action::{Chroot, Move, Pivot};
+    matches!(step, Step::Rootfs(Pivot { .. } | Move { .. } | Chroot))
+}
+
+fn becomes_root(step: &Step) -> bool {
+    *step == Step::IdMap(idmap::Action::BecomeRoot)
+}
+
+fn changes_user(step: &Step) -> bool {
+    matches!(step, Step::User(user::Action::Groups(_) | user::Action::Group(_) | user::Action::User(_)))
+}
+
+const BOUNDING: usize = 0;
+const USER: usize = 4;
+const SETS: usize = 6;
+
+/// The order in which rights end: each call still has the right that it takes.
+fn rank(step: &Step) -> Option<usize> {
+    match step {
+        Step::Caps(caps::Action::Bounding(_)) => Some(BOUNDING),
+        Step::Caps(caps::Action::Keep) => Some(1),
+        Step::User(user::Action::Groups(_)) => Some(2),
+        Step::User(user::Action::Group(_)) => Some(3),
+        Step::User(user::Action::User(_)) => Some(USER),
+        Step::Caps(caps::Action::Release) => Some(5),
+        Step::Caps(caps::Action::Sets(_)) => Some(SETS),
+        Step::Caps(caps::Action::ClearAmbient) => Some(7),
+        Step::Caps(caps::Action::RaiseAmbient(_)) => Some(8),
+        Step::Caps(caps::Action::NoNewPrivileges) => Some(9),
+        _ => None,
+    }
+}
+
+fn is_last_of_rights(step: &Step) -> bool {
+    rank(step).is_some()
+}
+
+/// What each side's engine knows how to do.
+fn can(side: Side, step: &Step) -> bool {
+    use namespaces::Action as Namespace;
+    match step {
+        Step::Tell(_) | Step::Await(_) | Step::OpenProc => true,
+        Step::Record(_) | Step::Cgroup(_) | Step::OpenTasks(_) | Step::OpenCgroup(_) | Step::Console(_) => {
+            side == Side::Parent
+        }
+        Step::Hold(_) | Step::Clone(_) | Step::PidFile(_) | Step::OpenPidFile(_) => side == Side::Parent,
+        Step::IdMap(idmap::Action::Write(..)) => side == Side::Parent,
+        Step::Namespace(Namespace::Join(_) | Namespace::Unshare(_) | Namespace::LoopbackUp) => side == Side::Child,
+        Step::Namespace(_) => side == Side::Parent,
+        Step::Mount(action) => (side == Side::Parent) == action.is_early(),
+        Step::Hooks(kind, _) => {
+            let inside = matches!(kind, hooks::Kind::CreateContainer | hooks::Kind::StartContainer);
+            (side == Side::Child) == inside
+        }
+        _ => side == Side::Child,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@
 
 pub mod exec;
 pub mod explain;
+#[cfg(test)]
+mod golden;
 pub mod laws;
 pub mod step;
 
@@ -148,6 +150,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     let means = if has(NamespaceKind::User) { dev::Means::Bind } else { dev::Means::Make };
     let nodes = keep(dev::decide(&linux.devices, &config.mounts, means), &mut faults).unwrap_or_default();
     let filter = linux.seccomp.as_ref().and_then(|profile| keep(seccomp::decide(profile), &mut faults));
+    faults.extend(filter.as_ref().and_then(seccomp::refuses_execve));
     let program = keep(program::decide(process, &request.inherited).map_err(|fault| vec![fault]), &mut faults);
     let (Some(cgroup), Some(program), true) = (cgroup, program, faults.is_empty()) else { return Err(faults) };
     let changes = changes.unwrap_or_default();
@@ -253,6 +256,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             "a process that moves itself does not wait for a grace period",
         );
     }
+    plan.child(Step::Affinity(None), "", "what the caller was bound to is not the container's");
     if users {
         plan.gate(Gate::Mapped, Side::Parent, "only who is mapped can become root of the namespace");
         plan.child(
@@ -424,14 +428,16 @@ fn become_program(
     for step in before {
         plan.child(step, "process.user", "while the container's passwd can be read, and stdio handed over");
     }
-    let lose_rights = |plan: &mut Plan| {
+    let labels = |plan: &mut Plan| {
         for action in label::decide(process) {
             plan.child(
                 Step::Label(action),
                 "process",
-                "after everything that a label might forbid, and before the rights to set it end",
+                "after everything that a label might forbid; before the filter, which might forbid to set it, and while there is the right to",
             );
         }
+    };
+    let lose_rights = |plan: &mut Plan| {
         for step in &rest {
             plan.child(
                 step.clone(),
@@ -446,6 +452,7 @@ fn become_program(
         );
     };
     if !early {
+        labels(plan);
         lose_rights(plan);
     }
     plan.child(Step::Program(program.find), "process.args", "what is missing is told by create, not by start");
@@ -478,6 +485,7 @@ fn become_program(
         );
     }
     if early {
+        labels(plan);
         if let Some(filter) = &filter {
             plan.child(
                 Step::Seccomp(filter.clone()),

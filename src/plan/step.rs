@@ -93,6 +93,8 @@ pub enum Step {
     OpenCgroup(PathBuf),
     /// Writes `0` to each open `tasks` file.
     Attach(usize),
+    /// Sets the processors it may run on; `None`: all that its cgroup has.
+    Affinity(Option<Vec<u32>>),
     /// Opens, makes, joins namespaces.
     Namespace(namespaces::Action),
     /// Opens the socket that will be given the terminal: a client's, or our own.
@@ -107,6 +109,8 @@ pub enum Step {
     Session,
     /// Opens the host's procfs, for what is written there later.
     OpenProc,
+    /// Makes a procfs of its own, attached nowhere: `exec` is born inside, where the host's must not be in reach.
+    MountProc,
     /// The container's root.
     Rootfs(rootfs::Action),
     /// One mount.

@@ -10,8 +10,9 @@ use crate::setup::hooks;
 use crate::sys::process::exit_now;
 use crate::sys::{Called, Failure, Result, socket};
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{setsid, write};
+use nix::unistd::{Pid, setsid, write};
 use std::os::fd::AsFd;
 
 /// Walks the child's lines from `from` on.
@@ -39,9 +40,15 @@ pub fn walk(plan: &Plan, from: usize, context: &mut Context) -> ! {
 fn step(step: &Step, context: &mut Context) -> Result<()> {
     let held = &mut context.held;
     match step {
+        // Once the gate is open the container runs, whether its starter lives to hear of it or not.
+        Step::Tell(gate) if context.starter.is_some() => {
+            let _ = gate::tell(wire(context)?, *gate);
+            Ok(())
+        }
         Step::Tell(gate) => gate::tell(wire(context)?, *gate),
         Step::Await(gate) => wait_for(*gate, context),
         Step::Attach(_) => attach(context),
+        Step::Affinity(processors) => set_affinity(processors.as_deref()).called(|| step.to_string()),
         Step::Namespace(action) => action.apply(&mut context.namespaces),
         Step::IdMap(action) => action.apply(0),
         Step::Session => {
@@ -51,6 +58,13 @@ fn step(step: &Step, context: &mut Context) -> Result<()> {
         }
         Step::OpenProc => {
             held.proc = Some(crate::sys::path::host_proc()?);
+            Ok(())
+        }
+        Step::MountProc => {
+            held.proc = Some(crate::sys::mount::Context::open("proc").and_then(|proc| {
+                proc.create()?;
+                proc.mount(0)
+            })?);
             Ok(())
         }
         Step::OpenRoot => {
@@ -101,18 +115,31 @@ fn attach(context: &mut Context) -> Result<()> {
     Ok(())
 }
 
+/// What the caller was bound to is not the container's. The kernel takes away what the cgroup does not have.
+fn set_affinity(processors: Option<&[u32]>) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    match processors {
+        Some(list) => list.iter().try_for_each(|cpu| set.set(*cpu as usize))?,
+        None => (0..CpuSet::count()).try_for_each(|cpu| set.set(cpu))?,
+    }
+    sched_setaffinity(Pid::from_raw(0), &set)
+}
+
 fn await_start(context: &mut Context) -> Result<()> {
     let Some(listener) = context.listener.take() else {
         return Err(Failure::refused("accept4()", Errno::EBADF, "the start gate is not open"));
     };
     // The parent's end: from here on there is only the starter.
     context.wire = None;
-    let starter = socket::accept(&listener)?;
-    // A second starter finds its connection reset.
-    drop(listener);
-    let told = gate::tell(&starter, Gate::Go);
-    context.starter = Some(starter);
-    told
+    loop {
+        let starter = socket::accept(&listener)?;
+        // A starter that was killed before it could hear this has started nothing: the next one may. Dropping the listener then
+        // resets the connections of those who came second.
+        if gate::tell(&starter, Gate::Go).is_ok() {
+            context.starter = Some(starter);
+            return Ok(());
+        }
+    }
 }
 
 fn run_hooks(kind: hooks::Kind, list: &[crate::input::config::Hook], context: &Context) -> Result<()> {

@@ -54,6 +54,10 @@ pub struct Context {
     pub held: Held,
     /// The first process, as the parent knows it.
     pub first: Option<(i32, OwnedFd)>,
+    /// Directories of the cgroup that were made or taken by this plan; before the clone nobody in them is ours.
+    pub cgroup_made: Vec<PathBuf>,
+    /// There was a clone: whoever is in the cgroup is ours.
+    pub cloned: bool,
     /// Hooks have been run: if the making is cut short now, poststop hooks are due.
     pub hooked: bool,
     /// Joined namespaces hide the host: the pid file was opened before.
@@ -79,6 +83,8 @@ impl Context {
             console_end: None,
             held: Held::default(),
             first: None,
+            cgroup_made: Vec::new(),
+            cloned: false,
             hooked: false,
             pid_file: None,
         }

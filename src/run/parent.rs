@@ -5,7 +5,7 @@ use super::{Context, blame};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::step::{Clone, Gate, Hold, Record, Step};
-use crate::setup::hooks;
+use crate::setup::{cgroup, hooks};
 use crate::state::status::Status;
 use crate::state::{self, Process};
 use crate::sys::process::{self, End, Parent, Side, clone3, exit_now};
@@ -25,9 +25,19 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
         Step::Tell(gate) => tell(context, *gate).map_err(worded),
         Step::Await(gate) => wait_for(*gate, context),
         Step::Record(what) => record(*what, context),
-        Step::Cgroup(change) => change.apply().map_err(worded),
-        Step::OpenTasks(_) => {
-            context.tasks = context.state.cgroup.open_tasks().map_err(worded)?;
+        Step::Cgroup(change) => {
+            change.apply().map_err(worded)?;
+            if let cgroup::Change::Mkdir { directory, .. } = change {
+                context.cgroup_made.push(directory.clone());
+            }
+            Ok(())
+        }
+        Step::OpenTasks(files) => {
+            let opened = files.iter().map(|path| {
+                open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+                    .called(|| format!("openat({path:?}, O_WRONLY)"))
+            });
+            context.tasks = opened.collect::<crate::sys::Result<_>>().map_err(worded)?;
             Ok(())
         }
         Step::OpenCgroup(dir) => {
@@ -173,6 +183,7 @@ fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
     };
     match side {
         Side::Parent { pid, pidfd } => {
+            context.cloned = true;
             context.first = Some((pid, pidfd));
             context.wire = Some(ours);
             // Init's alone from here on: a copy of ours would outlive it.
@@ -277,9 +288,17 @@ pub fn undo(context: &mut Context) {
         let _ = process::wait(&pidfd);
     }
     let (Some(store), Some(entry)) = (&context.store, &context.entry) else { return };
-    if let Err(failure) = context.state.cgroup.kill_all(libc::SIGKILL).and_then(|()| context.state.cgroup.remove()) {
-        log::warn!("{failure}");
-        return;
+    if context.cloned {
+        let cgroup = &context.state.cgroup;
+        if let Err(failure) = cgroup.kill_all(libc::SIGKILL).and_then(|()| cgroup.remove()) {
+            log::warn!("{failure}");
+            return;
+        }
+    } else {
+        // A cgroup that was refused because somebody is in it is left as it was found.
+        for directory in context.cgroup_made.iter().rev() {
+            let _ = std::fs::remove_dir(directory);
+        }
     }
     match entry.lock().and_then(|_lock| store.remove(entry)) {
         Ok(true) if context.hooked => {

@@ -236,6 +236,11 @@ impl Action {
     pub fn seals(&self) -> bool {
         matches!(self.what, What::Seal)
     }
+
+    /// Is it the parent's part, before the clone?
+    pub fn is_early(&self) -> bool {
+        matches!(self.what, What::Early(_))
+    }
 }
 
 /// Decides the mounts, in order. All faults at once.

@@ -57,6 +57,26 @@ pub fn file(kind: NamespaceKind) -> &'static str {
     }
 }
 
+const KINDS: [NamespaceKind; 8] = [
+    NamespaceKind::User,
+    NamespaceKind::Pid,
+    NamespaceKind::Mount,
+    NamespaceKind::Network,
+    NamespaceKind::Ipc,
+    NamespaceKind::Uts,
+    NamespaceKind::Cgroup,
+    NamespaceKind::Time,
+];
+
+/// The name of a kind in the configuration.
+fn word(kind: NamespaceKind) -> &'static str {
+    match kind {
+        NamespaceKind::Mount => "mount",
+        NamespaceKind::Network => "network",
+        other => file(other),
+    }
+}
+
 /// Which namespaces there will be, and who makes them when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arrangement {
@@ -137,7 +157,7 @@ pub enum Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::Open(_, path) => write!(f, "openat({path:?}, O_RDONLY)"),
+            Action::Open(_, path) => write!(f, "openat({path:?}, O_RDONLY); ioctl(NS_GET_NSTYPE)"),
             Action::JoinPidForChildren => write!(f, "openat(\"/proc/self/ns/pid\"); setns(pid, NEWPID)"),
             Action::NewTimeForChildren(offsets) => {
                 write!(f, "openat(\"/proc/self/ns/time\"); unshare(NEWTIME)")?;
@@ -183,7 +203,11 @@ impl Action {
             Action::Open(kind, path) => {
                 let fd =
                     open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK, Mode::empty())
-                        .called(|| format!("openat({path:?})"))?;
+                        .called(|| format!("openat({path:?})"))
+                        .map_err(|failure| match failure.errno {
+                            Errno::ENOENT => failure.because(format!("{} does not exist", path.display())),
+                            _ => failure,
+                        })?;
                 check_kind(&fd, *kind, path)?;
                 opened.to_join.push((*kind, fd));
                 Ok(())
@@ -234,12 +258,12 @@ fn enter(files: &[(NamespaceKind, OwnedFd)], kind: NamespaceKind) -> Result<()> 
 
 /// A file that is no namespace, or of another kind, is refused by name: setns(2) says only EINVAL.
 fn check_kind(fd: &OwnedFd, kind: NamespaceKind, path: &std::path::Path) -> Result<()> {
-    let wanted = file(kind);
     let call = format!("ioctl({path:?}, NS_GET_NSTYPE)");
     match crate::sys::namespace_type(fd) {
         Ok(found) if found == flag(kind) => Ok(()),
         Ok(found) => {
-            let words = format!("{} is a namespace of another kind ({}), not {wanted}", path.display(), Flags(found));
+            let is = KINDS.iter().find(|kind| flag(**kind) == found).map_or("another", |kind| word(*kind));
+            let words = format!("{} is a {is} namespace, not a {} namespace", path.display(), word(kind));
             Err(Failure::refused(call, Errno::EINVAL, words))
         }
         Err(_) => Err(Failure::refused(call, Errno::EINVAL, format!("{} is not a namespace file", path.display()))),

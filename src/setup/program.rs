@@ -20,10 +20,10 @@ use crate::sys::exec::{self, Program};
 use crate::sys::path::{self, Links};
 use crate::sys::{Called, Failure, Result, cred, plain};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::{AccessFlags, chdir, faccessat};
+use nix::unistd::{AccessFlags, faccessat, fchdir};
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -108,14 +108,14 @@ pub fn decide(process: &Process, inherited: &Inherited) -> std::result::Result<D
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::MakeDirectory(cwd) => write!(f, "openat2(root, {cwd:?}); [mkdirat(); openat()]"),
-            Action::Enter(cwd) => write!(f, "chdir({cwd:?})"),
-            Action::Confirm(cwd) => write!(f, "[chdir({cwd:?})]; getcwd()"),
+            Action::MakeDirectory(cwd) => write!(f, "openat2(root, {cwd:?}); [{}]", path::shown_directory(cwd)),
+            Action::Enter(cwd) => write!(f, "openat2({cwd:?}, O_PATH|O_DIRECTORY); fchdir()"),
+            Action::Confirm(cwd) => write!(f, "[openat2({cwd:?}, O_PATH|O_DIRECTORY); fchdir()]; getcwd()"),
             Action::Find { args, .. } => {
                 let name = args[0].to_string_lossy();
                 match name.contains('/') {
                     true => write!(f, "faccessat({name:?}, X_OK); newfstatat({name:?})"),
-                    false => write!(f, "[faccessat(\"$PATH/{name}\", X_OK); newfstatat()]"),
+                    false => write!(f, "[faccessat(\"$PATH/{name}\", X_OK); [newfstatat(\"$PATH/{name}\")]]…"),
                 }
             }
             Action::CloseFrom(first) => write!(f, "close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"),
@@ -133,7 +133,7 @@ impl Action {
     pub fn apply(&self, held: &mut Held) -> Result<()> {
         match self {
             Action::MakeDirectory(cwd) => make_directory(path::opened(&held.root)?, cwd),
-            Action::Enter(cwd) => match chdir(cwd) {
+            Action::Enter(cwd) => match enter(cwd) {
                 // The user may pass where root may not: again after the change.
                 Err(Errno::EACCES | Errno::EPERM) => Ok(()),
                 other => {
@@ -144,7 +144,9 @@ impl Action {
             },
             Action::Confirm(cwd) => {
                 if !held.entered {
-                    chdir(cwd).called(|| format!("chdir({cwd:?})")).map_err(|failure| about_directory(failure, cwd))?;
+                    enter(cwd)
+                        .called(|| format!("openat2({cwd:?}, RESOLVE_NO_MAGICLINKS)"))
+                        .map_err(|failure| about_directory(failure, cwd))?;
                 }
                 confirm(cwd)
             }
@@ -177,7 +179,10 @@ impl Action {
 }
 
 fn about_directory(failure: Failure, cwd: &Path) -> Failure {
-    let words = plain(failure.errno);
+    let words = match failure.errno {
+        Errno::ELOOP => "leads through a link of /proc to something that is open, or through too many links".to_owned(),
+        errno => plain(errno),
+    };
     failure.because(format!("working directory {}: {words}", cwd.display()))
 }
 
@@ -192,6 +197,12 @@ fn make_directory(root: BorrowedFd<'_>, cwd: &Path) -> Result<()> {
             Err(failure.because(format!("working directory {}: cannot be made: {words}", cwd.display())))
         }
     }
+}
+
+/// chdir(2), but not through `/proc/*/fd` and the like: such a link leads to whatever the runtime has open (CVE-2024-21626).
+fn enter(cwd: &Path) -> nix::Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    fchdir(openat2(AT_FDCWD, cwd, OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS))?)
 }
 
 /// The working directory must be a place that the container can name.

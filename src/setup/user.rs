@@ -59,7 +59,7 @@ pub fn decide(process: &Process) -> Vec<Action> {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::Home(_) => f.write_str("openat(\"/etc/passwd\"); [read()]"),
+            Action::Home(_) => f.write_str("openat(\"/etc/passwd\"); [read()]…"),
             Action::Stdio(uid) => {
                 let each = |fd| format!("fstat({fd}); [fchown({fd}, {uid})]");
                 f.write_str(&[0, 1, 2].map(each).join("; "))
@@ -242,8 +242,12 @@ mod tests {
             let mut held = Held::default();
             let user = User { uid: 1000, gid: 100, umask: None, additional_gids: vec![4, 24] };
             let actions = decide(&Process { user, ..Process::default() });
-            // stdout is a file of root's, stdin the host's /dev/null.
-            let (file, null) = (tempfile::tempfile().unwrap(), File::open("/dev/null").unwrap());
+            // stdout is a file of root's, stdin the null device: a node of our own, should the test fail.
+            let dir = tempfile::tempdir().unwrap();
+            let node = dir.path().join("null");
+            nix::sys::stat::mknod(&node, SFlag::S_IFCHR, Mode::S_IRUSR | Mode::S_IWUSR, makedev(1, 3)).unwrap();
+            let (file, null) = (tempfile::tempfile().unwrap(), File::open(&node).unwrap());
+            drop(dir);
             let old = std::io::stdout().as_fd().try_clone_to_owned().unwrap();
             nix::unistd::dup2_stdin(&null).unwrap();
             nix::unistd::dup2_stdout(&file).unwrap();

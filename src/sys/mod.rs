@@ -135,3 +135,10 @@ pub fn rename_new(from: &std::path::Path, to: &std::path::Path) -> nix::Result<(
     });
     renamed??.map(drop)
 }
+
+/// Is there an open descriptor of this number? fcntl(2), `F_GETFD`.
+pub fn is_open(number: u32) -> bool {
+    let Ok(number) = i32::try_from(number) else { return false };
+    // SAFETY: takes integers and changes nothing.
+    check(unsafe { libc::fcntl(number, libc::F_GETFD) }.into()).is_ok()
+}

@@ -51,10 +51,14 @@ pub fn next(descriptor: impl AsFd) -> nix::Result<i32> {
     Ok(unsafe { info.assume_init_ref().ssi_signo } as i32)
 }
 
-/// The program of `command` will start with no signal blocked. std alone would let it inherit ours.
-pub fn unblock_in(command: &mut Command) {
-    // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
-    unsafe { command.pre_exec(|| set_blocked(0).map_err(Into::into)) };
+/// The program of `command` will start with no signal blocked (std alone would let it inherit ours), and be killed when this process dies.
+pub fn prepare_helper(command: &mut Command) {
+    let die_with_parent = || {
+        // SAFETY: takes integers.
+        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) }.into())
+    };
+    // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(move || set_blocked(0).and_then(|()| die_with_parent().map(drop)).map_err(Into::into)) };
 }
 
 /// Gives a signal its default effect again.

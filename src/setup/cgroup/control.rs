@@ -137,13 +137,19 @@ impl Cgroup {
         // Without a freezer, or when a process does not come to rest, those born meanwhile are met in the next round.
         let mut rounds = if signal == libc::SIGKILL { 20 } else { 1 };
         let mut known: Vec<i32> = Vec::new();
+        let others = || -> Result<Vec<i32>> {
+            let own = nix::unistd::getpid().as_raw();
+            Ok(self.pids()?.into_iter().filter(|&pid| pid != own).collect())
+        };
         loop {
-            let pids = self.pids()?;
-            if pids.is_empty() || pids.contains(&nix::unistd::getpid().as_raw()) && pids.len() == 1 {
+            let mut pids = others()?;
+            if pids.is_empty() {
                 break;
             }
-            frozen = frozen || self.freeze().is_ok();
-            let pids = if frozen && !was_frozen { self.pids()? } else { pids };
+            if !frozen && self.freeze().is_ok() {
+                frozen = true;
+                pids = others()?;
+            }
             for &pid in pids.iter().filter(|pid| signal == libc::SIGKILL || !known.contains(pid)) {
                 match process::kill(pid, signal) {
                     Ok(()) | Err(Errno::ESRCH) => {}
@@ -273,12 +279,11 @@ fn wait_for_event(directory: &Path, line: &str, deadline: Instant) -> Result<boo
     }
 }
 
-/// Whether a directory of either version is frozen, or in one that is.
+/// Whether a directory of either version is frozen, or in one that is. One that cannot be frozen, or is gone, is not.
 pub(super) fn directory_is_frozen(directory: &Path) -> Result<bool> {
-    for (file, line) in [("cgroup.events", "frozen 1"), ("freezer.state", "FROZEN"), ("freezer.state", "FREEZING")] {
+    for (file, frozen) in [("cgroup.events", &["frozen 1"][..]), ("freezer.state", &["FROZEN", "FREEZING"])] {
         match read_value(&directory.join(file)) {
-            Ok(text) if text.lines().any(|l| l == line) => return Ok(true),
-            Ok(_) => {}
+            Ok(text) => return Ok(text.lines().any(|line| frozen.contains(&line))),
             Err(failure) if is_gone(failure.errno) => {}
             Err(failure) => return Err(failure),
         }

@@ -16,8 +16,11 @@ fn c(text: &str) -> CString {
 fn decides_in_order() {
     let inherited = Inherited { descriptors: 2, env: vec!["LISTEN_FDS=2".into()] };
     let decision = decide(&process(&["sh", "-c", "x"], &["A=1", "A=2"], "/srv"), &inherited).unwrap();
-    assert_eq!(decision.make.unwrap().to_string(), "openat2(root, \"/srv\"); [mkdirat(); openat()]");
-    assert_eq!(decision.confirm.to_string(), "[chdir(\"/srv\")]; getcwd()");
+    assert_eq!(
+        decision.make.unwrap().to_string(),
+        "openat2(root, \"/srv\"); [openat2(root, \"/\"); mkdirat(\"/srv\", 0755); openat(\"/srv\", O_PATH|O_NOFOLLOW)]"
+    );
+    assert_eq!(decision.confirm.to_string(), "[openat2(\"/srv\", O_PATH|O_DIRECTORY); fchdir()]; getcwd()");
     assert_eq!(decision.close.to_string(), "close_range(5, ~0, CLOSE_RANGE_CLOEXEC)");
     assert_eq!(decision.execute.to_string(), "execve(\"$PATH/sh\", [\"sh\", \"-c\", \"x\"])");
     let Action::Find { env, .. } = decision.find else { panic!() };
@@ -113,10 +116,14 @@ fn the_program_gets_its_environment_and_no_other_descriptor() {
         if is_alone() {
             // A descriptor that execve would keep.
             let leaked = nix::unistd::dup(std::io::stdin()).unwrap();
-            let process = process(&["sh", "-c", "echo $A $HOME; ls /proc/$$/fd; exit 6"], &["A=1", "PATH=/bin", "A=2"], "/");
-            let mut held = Held { home: Some("/home/x".into()), proc: Some(path::host_proc().unwrap()), ..Held::default() };
+            let process =
+                process(&["sh", "-c", "echo $A $HOME; ls /proc/$$/fd; exit 6"], &["A=1", "PATH=/bin", "A=2"], "/");
+            let mut held =
+                Held { home: Some("/home/x".into()), proc: Some(path::host_proc().unwrap()), ..Held::default() };
             let decision = decide(&process, &Inherited::default()).unwrap();
-            [&decision.enter, &decision.confirm, &decision.find].iter().for_each(|action| action.apply(&mut held).unwrap());
+            [&decision.enter, &decision.confirm, &decision.find]
+                .iter()
+                .for_each(|action| action.apply(&mut held).unwrap());
             if std::env::var_os("FALLBACK").is_some() {
                 exec::close_on_exec_each(held.proc().unwrap(), 3).unwrap();
             } else {

@@ -71,6 +71,19 @@ pub fn decide_for(profile: &Seccomp, native: Arch) -> Result<Filter, Vec<Fault>>
     Err(faults)
 }
 
+/// Would this machine's filter keep the program itself from being executed? Then it could never start, and the runtime, under the filter
+/// by then, might not even be allowed to say so.
+pub fn refuses_execve(filter: &Filter) -> Option<Fault> {
+    const GRANTED: [u32; 4] =
+        [libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_LOG, libc::SECCOMP_RET_TRACE, libc::SECCOMP_RET_USER_NOTIF];
+    let arch = table::audit_arch(if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 });
+    let data = simulate::Data { nr: libc::SYS_execve as u32, arch, ..simulate::Data::default() };
+    let verdict = simulate::run(&filter.program, &data)?;
+    let granted = GRANTED.contains(&(verdict.returned & libc::SECCOMP_RET_ACTION_FULL));
+    (!granted && !verdict.read_arguments)
+        .then(|| Fault::new("linux.seccomp", "refuses execve, with which the program itself is started"))
+}
+
 /// The flags that the kernel gets, and what is wrong with notifying.
 fn flags(profile: &Seccomp, faults: &mut Vec<Fault>) -> u64 {
     let notifies = profile.rules.iter().any(|rule| rule.action == Action::Notify);

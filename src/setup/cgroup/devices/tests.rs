@@ -144,7 +144,7 @@ fn rules() -> impl Strategy<Value = Vec<DeviceRule>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_program_means_what_the_rules_mean(rules in rules()) {

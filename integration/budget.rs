@@ -1,0 +1,91 @@
+//! How many system calls a verb makes. A count is exact where a time is not.
+//!
+//! By hand: `strace -f -c corten run web`. The program's own calls count, for they are the same every time.
+
+use crate::harness::Bundle;
+use crate::harness::host::{self, Layout};
+
+/// The total of `strace -f -c` of a verb that must succeed.
+#[track_caller]
+fn count(b: &Bundle, words: &[&str]) -> u64 {
+    let binary = b.binary.to_str().unwrap();
+    b.host("strace").args(["-f", "-c", "-o", "count", binary, "--root", "root"]).args(words).run().ok();
+    let table = host::read(b.path("count"));
+    let total = table.lines().rev().find(|l| l.trim_end().ends_with("total")).expect("a total");
+    total.split_whitespace().nth(3).expect("a column of calls").parse().expect("a number")
+}
+
+/// On v1 for 8 hierarchies, on v2.
+fn within(verb: &str, count: u64, v1: u64, v2: u64) {
+    let limit = match host::layout() {
+        Layout::V1 => v1,
+        Layout::V2 => v2,
+    };
+    assert!(count <= limit, "{verb} makes {count} system calls, and {limit} are allowed");
+}
+
+#[test]
+fn run() {
+    not_on_runc!("makes five thousand");
+    if !host::has_program("strace") {
+        skip!("strace is not installed");
+    }
+    let b = Bundle::busybox().args(["/bin/true"]);
+    b.write_config();
+    let n = count(&b, &["run", "-b", "bundle", &b.id]);
+    within("run", n, 350, 250);
+}
+
+#[test]
+fn exec() {
+    not_on_runc!("makes five thousand");
+    if !host::has_program("strace") {
+        skip!("strace is not installed");
+    }
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    let _c = b.start();
+    let n = count(&b, &["exec", &b.id, "/bin/true"]);
+    within("exec", n, 140, 110);
+}
+
+/// The others have no budget from outside: what they make today and a little more, so that an increase is seen.
+#[test]
+fn create_start_state_delete() {
+    not_on_runc!("makes five thousand");
+    if !host::has_program("strace") {
+        skip!("strace is not installed");
+    }
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    b.write_config();
+    let create = b.host("strace").args([
+        "-f",
+        "-c",
+        "-o",
+        "count",
+        b.binary.to_str().unwrap(),
+        "--root",
+        "root",
+        "create",
+        "-b",
+        "bundle",
+        &b.id,
+    ]);
+    // strace waits for all that it traces, and the first process does not end: it is let go of with the container.
+    let create = create.spawn();
+    let c = b.adopt(&b.id);
+    crate::harness::soon(|| b.status(&b.id) == "created");
+    c.kill("KILL").ok();
+    create.wait();
+    b.cli(["delete", "--force", &b.id]).ok();
+    let table = host::read(b.path("count"));
+    let total = table.lines().rev().find(|l| l.trim_end().ends_with("total")).expect("a total");
+    let n: u64 = total.split_whitespace().nth(3).unwrap().parse().unwrap();
+    within("create", n, 370, 270);
+    let c = b.create();
+    within("start", count(&b, &["start", &b.id]), 90, 90);
+    within("state", count(&b, &["state", &b.id]), 80, 80);
+    within("kill", count(&b, &["kill", &b.id, "USR1"]), 80, 80);
+    drop(c);
+    let _c = b.start();
+    within("delete", count(&b, &["delete", "--force", &b.id]), 160, 120);
+}
