@@ -124,7 +124,7 @@ impl Plan {
 
 /// How a container is made, and the cgroup that it will have.
 ///
-/// Read it from top to bottom; the third column says why a line stands where it stands.
+/// Read it from top to bottom; the last words of each line say why it stands where it stands.
 pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Plan, Cgroup), Vec<Fault>> {
     let mut plan = Plan::default();
     let linux = &config.linux;

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub enum Side {
     /// The runtime.
     Parent,
-    /// The container's first process, before it becomes the program.
+    /// The process that becomes the program: the container's first one, or that of `exec`.
     Child,
 }
 
@@ -107,7 +107,7 @@ pub enum Step {
     Clone(Clone),
     /// Writes id maps, becomes root.
     IdMap(idmap::Action),
-    /// setsid(2)
+    /// A session of its own, and the file mask 022: setsid(2), umask(2).
     Session,
     /// Opens the host's procfs, for what is written there later.
     OpenProc,
