@@ -576,7 +576,10 @@ fn check(config: &Config) -> Vec<Fault> {
     if let Some(seccomp) = &linux.seccomp
         && seccomp.rules.iter().any(|rule| rule.action == Action::Notify)
     {
-        faults.push(Fault::new("linux.seccomp.listenerPath", "handing SCMP_ACT_NOTIFY to an agent is not in this version"));
+        faults.push(Fault::new(
+            "linux.seccomp.listenerPath",
+            "handing SCMP_ACT_NOTIFY to an agent is not in this version",
+        ));
     }
     faults
 }
