@@ -253,7 +253,29 @@ impl Expected {
 
     /// Whether it is this call, with these arguments as far as they are given.
     fn fits(&self, call: &Call) -> bool {
-        self.name == call.name && words(&self.args).iter().all(|word| self.word_fits(word, call))
+        let fits = |word: &String| self.word_fits(word, call);
+        self.name == call.name
+            && match &*self.name {
+                "capset" => self.sets_fit(call),
+                _ => words(&self.args).iter().all(fits),
+            }
+    }
+
+    /// `{effective=2 capabilities, permitted=KILL|SETUID, inheritable=0}`
+    fn sets_fit(&self, call: &Call) -> bool {
+        self.args.trim_matches(['{', '}']).split(", ").all(|part| {
+            let (name, set) = part.split_once('=').expect("NAME=SET");
+            let begin = call.args.find(&format!("{name}=")).expect("a set") + name.len() + 1;
+            let seen = call.args[begin..].split([',', '}']).next().unwrap_or_default();
+            let count = seen.matches("CAP_").count();
+            match set.strip_prefix("all ").or(set.strip_suffix(" capabilities")) {
+                Some(number) => number.parse() == Ok(count),
+                None if set == "0" => count == 0,
+                None => {
+                    set.split('|').count() == count && set.split('|').all(|one| seen.contains(&format!("CAP_{one}")))
+                }
+            }
+        })
     }
 
     fn word_fits(&self, word: &str, call: &Call) -> bool {
@@ -267,7 +289,9 @@ impl Expected {
         }
         if let Some((major, minor)) = word.split_once(':') {
             return match (major.parse::<u32>(), minor.parse::<u32>()) {
-                (Ok(major), Ok(minor)) => call.args.contains(&format!("makedev({major:#x}, {minor:#x})")),
+                (Ok(major), Ok(minor)) => {
+                    call.args.contains(&format!("makedev({}, {})", hexadecimal(major), hexadecimal(minor)))
+                }
                 _ => false,
             };
         }
@@ -279,6 +303,8 @@ impl Expected {
         }
         match word {
             "~0" => call.has_word("4294967295"),
+            // A mask of three bits, of which an older strace has two by name.
+            "ATIME" => call.has_word("ATIME") || call.has_word("STRICTATIME"),
             // The size of a set: Expected::times.
             "capabilities" | "all" => true,
             _ if self.args.contains("PR_CAP") && word.starts_with(|c: char| c.is_ascii_digit()) => {
@@ -292,6 +318,11 @@ impl Expected {
             _ => true,
         }
     }
+}
+
+/// As strace writes it.
+fn hexadecimal(number: u32) -> String {
+    if number == 0 { "0".into() } else { format!("{number:#x}") }
 }
 
 /// The strings, numbers and flags of explain's arguments, without the signs between them.
@@ -319,4 +350,94 @@ fn words(args: &str) -> Vec<String> {
         rest = &rest[end..];
     }
     words
+}
+
+mod tests {
+    use super::super::trace;
+    use super::{Machine, When, steps};
+
+    /// What comes of a plan's line and what strace saw of process 7.
+    fn compare(calls: &str, seen: &[&str]) -> Result<(), String> {
+        let steps = steps(&format!("run ID: 1 steps\n  1 parent  {calls}  place (x)  why  page(2)\n"));
+        let text: String = seen.iter().map(|call| format!("7  {call} = 0\n")).collect();
+        let calls = trace::read(&text).remove(&7).unwrap_or_default();
+        Machine::new(&steps, "parent").compare(&calls, |call, when| match when {
+            When::Start => call.name == "arch_prctl",
+            When::Between => call.name == "mmap",
+            When::End => call.name == "exit_group",
+        })
+    }
+
+    #[test]
+    fn order_and_presence_count() {
+        let plan = r#"mkdirat("/a  (b", 0755); [openat("x"); read()]…; write("y\n")"#;
+        let (mkdir, open, read, write) = (
+            r#"mkdir("/a  (b", 0755)"#,
+            r#"openat(3</z>, "x", O_RDONLY)"#,
+            r#"read(4, "", 9)"#,
+            r#"write(4, "y\n", 2)"#,
+        );
+        assert_eq!(compare(plan, &[mkdir, write]), Ok(()));
+        assert_eq!(
+            compare(plan, &["arch_prctl(1)", mkdir, open, read, "mmap(0)", open, read, write, "exit_group(0)"]),
+            Ok(())
+        );
+        for wrong in [
+            &[write, mkdir][..],
+            &[mkdir],
+            &[mkdir, write, write],
+            &[mkdir, open, write],
+            &[mkdir, "arch_prctl(1)", write],
+            &[mkdir, "exit_group(0)", write],
+            &[],
+        ] {
+            assert!(compare(plan, wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_count() {
+        for (plan, seen) in [
+            ("clone3(NEWPID|NEWNS)", "clone3({flags=CLONE_PIDFD|CLONE_NEWNS|CLONE_NEWPID}, 88)"),
+            (
+                "mount_setattr(\"/\", RECURSIVE, SLAVE)",
+                "mount_setattr(AT_FDCWD</>, \"/\", AT_RECURSIVE, {propagation=MS_SLAVE}, 32)",
+            ),
+            ("mkdirat(\"/dev/pts\", 0755)", "mkdirat(6</root/dev>, \"pts\", 0755)"),
+            ("move_mount(\"/dev\")", "move_mount(9</>, \"\", 6</root/dev>, \"\", MOVE_MOUNT_F_EMPTY_PATH)"),
+            ("mknodat(\"/dev/tty\", S_IFCHR|0666, 5:0)", "mknodat(6</dev>, \"tty\", S_IFCHR|0666, makedev(0x5, 0))"),
+            (
+                "capset({effective=2 capabilities, inheritable=0})",
+                "capset({pid=0}, {effective=1<<CAP_KILL|1<<CAP_CHOWN, inheritable=0})",
+            ),
+            ("recvmsg(go)", "recvmsg(3, {msg_iov=[{iov_base=\"G\", iov_len=1}]})"),
+            ("ioctl(TIOCSWINSZ, 24x80)", "ioctl(3, TIOCSWINSZ, {ws_row=24, ws_col=80})"),
+            ("write(\"0 1 2\\n\")", "write(3, \"0 1 2\\n\", 6)"),
+            ("openat(\"/proc/PID/stat\")", "openat(AT_FDCWD</>, \"/proc/12/stat\", O_RDONLY)"),
+            ("close_range(3, ~0)", "close_range(3, 4294967295, 4)"),
+        ] {
+            assert_eq!(compare(plan, &[seen]), Ok(()));
+        }
+        for (plan, seen) in [
+            ("clone3(NEWPID|NEWNS)", "clone3({flags=CLONE_NEWNS}, 88)"),
+            ("mkdirat(\"/dev/pts\", 0755)", "mkdirat(6</root/sys>, \"pts\", 0755)"),
+            ("mkdirat(\"/dev/pts\", 0755)", "mkdirat(6</root/dev>, \"pts\", 0700)"),
+            ("move_mount(\"/dev\")", "move_mount(9</>, \"\", 6</root/udev>, \"\")"),
+            ("capset({effective=2 capabilities})", "capset({pid=0}, {effective=1<<CAP_KILL})"),
+            ("recvmsg(go)", "recvmsg(3, {msg_iov=[{iov_base=\"X\", iov_len=1}]})"),
+            ("setresuid(1, 1, 1)", "setresuid(0, 0, 0)"),
+            ("openat(\"/proc/PID/stat\")", "openat(AT_FDCWD</>, \"/proc/self/stat\", O_RDONLY)"),
+        ] {
+            assert!(compare(plan, &[seen]).is_err(), "{plan} is not {seen}");
+        }
+    }
+
+    #[test]
+    fn a_set_is_as_many_calls() {
+        let drop = |name: &str| format!("prctl(PR_CAPBSET_DROP, {name})");
+        let (kill, chown) = (drop("CAP_KILL"), drop("CAP_CHOWN"));
+        assert_eq!(compare("prctl(PR_CAPBSET_DROP, 2 capabilities)", &[&kill, &chown]), Ok(()));
+        assert_eq!(compare("prctl(PR_CAPBSET_DROP, KILL|CHOWN)", &[&kill, &chown]), Ok(()));
+        assert!(compare("prctl(PR_CAPBSET_DROP, 2 capabilities)", &[&kill]).is_err());
+    }
 }

@@ -13,11 +13,13 @@ pub struct Call {
     pub strings: Vec<String>,
     /// The whole line without the process.
     pub text: String,
+    /// The number of the line on which it begins.
+    pub begun: usize,
     paths: Vec<String>,
 }
 
 /// x86-64 has both the older call and the one that took its place, and libc uses the older.
-const OLDER: [(&str, &str); 14] = [
+const OLDER: [(&str, &str); 16] = [
     ("open", "openat"),
     ("stat", "newfstatat"),
     ("lstat", "newfstatat"),
@@ -32,13 +34,15 @@ const OLDER: [(&str, &str); 14] = [
     ("access", "faccessat"),
     ("dup2", "dup3"),
     ("poll", "ppoll"),
+    ("fork", "clone"),
+    ("vfork", "clone"),
 ];
 
 /// The calls of each process, in order, by pid. `strace -f -qq -y -s 4096`.
 pub fn read(text: &str) -> BTreeMap<i32, Vec<Call>> {
     let mut calls: BTreeMap<i32, Vec<Call>> = BTreeMap::new();
-    let mut unfinished: BTreeMap<i32, String> = BTreeMap::new();
-    for line in text.lines() {
+    let mut unfinished: BTreeMap<i32, (usize, String)> = BTreeMap::new();
+    for (number, line) in text.lines().enumerate() {
         let Some((pid, rest)) = line.split_once(' ') else { continue };
         let Ok(pid) = pid.parse::<i32>() else { continue };
         let rest = rest.trim_start();
@@ -46,28 +50,31 @@ pub fn read(text: &str) -> BTreeMap<i32, Vec<Call>> {
             continue;
         }
         if let Some(begin) = rest.strip_suffix("<unfinished ...>") {
-            unfinished.insert(pid, begin.to_owned());
+            unfinished.insert(pid, (number, begin.to_owned()));
             continue;
         }
-        let whole = match rest.strip_prefix("<... ").and_then(|rest| rest.split_once(" resumed>")) {
-            Some((_, end)) => unfinished.remove(&pid).unwrap_or_default() + end,
-            None => rest.to_owned(),
+        let (begun, whole) = match rest.strip_prefix("<... ").and_then(|rest| rest.split_once(" resumed>")) {
+            Some((_, end)) => {
+                let (begun, begin) = unfinished.remove(&pid).unwrap_or_default();
+                (begun, begin + end)
+            }
+            None => (number, rest.to_owned()),
         };
-        calls.entry(pid).or_default().extend(call(&whole));
+        calls.entry(pid).or_default().extend(call(&whole, begun));
     }
     // A call that never ended, such as exit.
-    for (pid, begin) in unfinished {
-        calls.entry(pid).or_default().extend(call(&begin));
+    for (pid, (begun, begin)) in unfinished {
+        calls.entry(pid).or_default().extend(call(&begin, begun));
     }
     calls
 }
 
-fn call(text: &str) -> Option<Call> {
+fn call(text: &str, begun: usize) -> Option<Call> {
     let (name, rest) = text.split_once('(')?;
     let name = OLDER.iter().find(|(older, _)| *older == name).map_or(name, |(_, newer)| newer);
     let args = rest.rsplit_once(") = ").map_or(rest, |(args, _)| args).trim_end();
     let (strings, paths) = strings_and_paths(args);
-    Some(Call { name: name.to_owned(), args: args.to_owned(), strings, text: text.to_owned(), paths })
+    Some(Call { name: name.to_owned(), args: args.to_owned(), strings, text: text.to_owned(), begun, paths })
 }
 
 /// Strings in quotes; and the paths that descriptors stand for, `5</sys/fs/cgroup>`, each also with the string that follows.
@@ -138,12 +145,13 @@ pub fn unescape(text: &str) -> String {
 impl Call {
     /// Whether it names this: as a string, or a path by the descriptor of its directory or its own.
     ///
-    /// In the text of explain `PID` stands for a number and `$PATH` for the directories in it.
+    /// In the text of explain `PID` and the `N` of `/fd/N` stand for a number, and `$PATH` for the directories in it.
     pub fn names(&self, wanted: &str) -> bool {
         if let Some(program) = wanted.strip_prefix("$PATH/") {
             return self.strings.iter().any(|s| s.rsplit_once('/').is_some_and(|(_, name)| name == program));
         }
-        if let Some((before, after)) = wanted.split_once("PID") {
+        let number = if wanted.ends_with("/fd/N") { "N" } else { "PID" };
+        if let Some((before, after)) = wanted.split_once(number) {
             let fits = |s: &String| {
                 let number = s.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
                 number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))

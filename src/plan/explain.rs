@@ -3,6 +3,7 @@
 use super::Plan;
 use super::step::{Gate, Hold, Record, Side, Step};
 use crate::input::host::Host;
+use crate::setup::hooks;
 use crate::sys::process::Flags;
 use std::fmt;
 
@@ -12,11 +13,13 @@ impl fmt::Display for Step {
             Step::Tell(gate) => write!(f, "sendmsg({})", gate.word()),
             Step::Await(gate) => write!(f, "recvmsg({})", gate.word()),
             Step::Record(Record::Intent) => f.write_str(
-                "mkdir(state); openat(config.json); write(); openat(held); openat(state.json); write(); renameat2()",
+                "mkdirat(state, 0700); openat(state, O_DIRECTORY); openat(state, \"config.json\", O_CREAT|O_EXCL); write(); \
+                 openat(state, \"held\", O_CREAT|O_EXCL); openat(state, \"state.json\", O_CREAT|O_EXCL); write(); renameat2()",
             ),
-            Step::Record(Record::Init | Record::Ready) => {
-                f.write_str("flock(state); openat(state.json); write(pid); renameat()")
-            }
+            Step::Record(Record::Init | Record::Ready) => f.write_str(
+                "[openat(\"/proc/PID/stat\"); read()]; openat(state, \".\"); flock(LOCK_EX); fstat(state); newfstatat(state); \
+                 openat(state, \".state.PID\", O_CREAT|O_EXCL); write(); renameat(state, \".state.PID\", \"state.json\")",
+            ),
             Step::Cgroup(change) => change.fmt(f),
             Step::OpenTasks(files) => {
                 for (index, file) in files.iter().enumerate() {
@@ -25,6 +28,7 @@ impl fmt::Display for Step {
                 Ok(())
             }
             Step::OpenCgroup(dir) => write!(f, "openat({dir:?}, O_PATH)"),
+            Step::CloneCgroup(dir) => write!(f, "open_tree({dir:?}, CLONE)"),
             Step::Attach(count) => {
                 for index in 0..*count {
                     write!(f, "{}write(tasks, \"0\")", if index == 0 { "" } else { "; " })?;
@@ -36,7 +40,7 @@ impl fmt::Display for Step {
             Step::Namespace(action) => action.fmt(f),
             Step::Console(None) => f.write_str("socketpair(AF_UNIX)"),
             Step::Console(Some(path)) => write!(f, "socket(AF_UNIX); connect({path:?})"),
-            Step::Hold(Hold::Lock) => f.write_str("openat(held); flock(LOCK_EX)"),
+            Step::Hold(Hold::Lock) => f.write_str("openat(state, \"held\"); flock(LOCK_EX)"),
             Step::Hold(Hold::Gate) => f.write_str("socket(AF_UNIX); bind(start); listen()"),
             Step::Clone(clone) => {
                 let into = clone.into.as_ref().map(|dir| format!(", into {}", dir.display())).unwrap_or_default();
@@ -52,7 +56,7 @@ impl fmt::Display for Step {
             }
             Step::IdMap(action) => action.fmt(f),
             Step::Session => f.write_str("umask(022); setsid()"),
-            Step::OpenProc => f.write_str("openat(\"/proc\", O_PATH)"),
+            Step::OpenProc => f.write_str("openat(\"/proc\", O_PATH); fstatfs(); fstat()"),
             Step::MountProc => f.write_str("fsopen(\"proc\"); fsconfig(CMD_CREATE); fsmount(0)"),
             Step::OpenRoot => f.write_str("openat(\"/\", O_PATH)"),
             Step::Rootfs(action) => action.fmt(f),
@@ -61,9 +65,10 @@ impl fmt::Display for Step {
             Step::Mask(action) => action.fmt(f),
             Step::Label(action) => action.fmt(f),
             Step::Terminal(action) => action.fmt(f),
-            Step::Hooks(_, list) => {
+            Step::Hooks(kind, list) => {
                 for (index, hook) in list.iter().enumerate() {
-                    write!(f, "{}execve({:?}, {:?})", if index == 0 { "" } else { "; " }, hook.path, hook.args)?;
+                    let action = hooks::Action { kind: *kind, index, hook: hook.clone() };
+                    write!(f, "{}{action}", if index == 0 { "" } else { "; " })?;
                 }
                 Ok(())
             }
@@ -74,8 +79,12 @@ impl fmt::Display for Step {
             Step::Caps(action) => action.fmt(f),
             Step::Program(action) => action.fmt(f),
             Step::Seccomp(filter) => filter.fmt(f),
-            Step::PidFile(path) => write!(f, "openat({path:?}); write(pid)"),
-            Step::OpenPidFile(path) => write!(f, "openat({path:?}, O_CREAT)"),
+            Step::PidFile(path) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let aside = path.with_file_name(format!(".{name}.PID"));
+                write!(f, "[openat({aside:?}, O_CREAT|O_TRUNC)]; write(pid); [renameat({aside:?}, {path:?})]")
+            }
+            Step::OpenPidFile(path) => write!(f, "openat({path:?}, O_CREAT|O_TRUNC)"),
             Step::AwaitStart => f.write_str("accept4(start); sendmsg(go)"),
         }
     }
@@ -88,7 +97,9 @@ impl Step {
             Step::Tell(_) | Step::Await(_) | Step::Console(_) | Step::Hold(Hold::Gate) | Step::AwaitStart => "unix(7)",
             Step::Record(_) => "rename(2)",
             Step::Hold(Hold::Lock) => "flock(2)",
-            Step::Cgroup(_) | Step::OpenTasks(_) | Step::OpenCgroup(_) | Step::Attach(_) => "cgroups(7)",
+            Step::Cgroup(_) | Step::OpenTasks(_) | Step::OpenCgroup(_) | Step::CloneCgroup(_) | Step::Attach(_) => {
+                "cgroups(7)"
+            }
             Step::Affinity(_) => "sched_setaffinity(2)",
             Step::Namespace(_) => "namespaces(7)",
             Step::Clone(_) => "clone3(2)",

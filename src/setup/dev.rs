@@ -268,33 +268,30 @@ fn shown(node: &Device) -> String {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let directory = &self.directory;
-        let parent = directory.parent().unwrap_or(directory);
-        let mut calls = vec![format!(
-            "openat2(root, {directory:?}); [openat2(root, {parent:?}); mkdirat({directory:?}); openat({directory:?}, \
-             O_PATH|O_NOFOLLOW)]; umask(0)"
-        )];
+        let mut calls =
+            vec![format!("openat2(root, {directory:?}); [{}]; umask(000)", path::shown_directory(directory))];
         for node in &self.nodes {
             let path = &node.path;
             if self.means == Means::Bind && node.kind != DeviceKind::Fifo {
                 calls.push(format!(
-                    "open_tree({path:?}, CLONE); fstat; openat({path:?}, O_CREAT|O_EXCL); openat({path:?}, O_PATH|O_NOFOLLOW); \
-                     fstat; move_mount({path:?})"
+                    "open_tree({path:?}, CLONE); fstat(); openat({path:?}, O_CREAT|O_EXCL); openat({path:?}, O_PATH|O_NOFOLLOW); \
+                     fstat(); move_mount({path:?})"
                 ));
                 continue;
             }
             calls.push(shown(node));
             if (node.uid, node.gid) != (0, 0) {
                 calls.push(format!(
-                    "openat({path:?}, O_PATH|O_NOFOLLOW); fstat; fchownat({path:?}, {}, {})",
+                    "openat({path:?}, O_PATH|O_NOFOLLOW); fstat(); fchownat({path:?}, {}, {})",
                     node.uid, node.gid
                 ));
             }
         }
-        calls.push("umask".into());
+        calls.push("umask()".into());
         let mut link = |(name, to): (&str, &str)| calls.push(format!("symlinkat({to:?}, \"/dev/{name}\")"));
         if !self.links.is_empty() {
             self.links.iter().copied().for_each(&mut link);
-            calls.push(format!("fstatat(\"/proc/kcore\"); [symlinkat({:?}, \"/dev/{}\")]", CORE.1, CORE.0));
+            calls.push(format!("newfstatat(proc, \"kcore\"); [symlinkat({:?}, \"/dev/{}\")]", CORE.1, CORE.0));
             calls.push(format!("symlinkat({:?}, \"/dev/{}\")", PTMX.1, PTMX.0));
         }
         f.write_str(&calls.join("; "))

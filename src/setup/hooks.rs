@@ -83,14 +83,13 @@ pub fn decide(hooks: &Hooks, kind: Kind) -> Vec<Action> {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Hook { path, args, timeout, .. } = &self.hook;
+        f.write_str("pipe2(O_CLOEXEC); pipe2(O_CLOEXEC); [write(state)]; clone(); ")?;
         match args[..] {
-            [] => write!(f, "clone(); execve({path:?}, [{path:?}])")?,
-            _ => write!(f, "clone(); execve({path:?}, {args:?})")?,
+            [] => write!(f, "execve({path:?}, [{path:?}]); ")?,
+            _ => write!(f, "execve({path:?}, {args:?}); ")?,
         }
-        match timeout {
-            Some(seconds) => write!(f, "; poll({seconds} s); waitid()"),
-            None => f.write_str("; poll(); waitid()"),
-        }
+        let seconds = timeout.map(|seconds| format!("{seconds} s")).unwrap_or_default();
+        write!(f, "pidfd_open(); [ppoll({seconds}); [write(state)]; [read()]]…; wait4(); [read()]")
     }
 }
 
@@ -352,7 +351,11 @@ mod tests {
         };
         assert_eq!(decide(&hooks, Kind::Prestart), []);
         let shown: Vec<String> = decide(&hooks, Kind::Poststop).iter().map(Action::to_string).collect();
-        assert_eq!(shown[0], "clone(); execve(\"/bin/sh\", [\"sh\", \"-c\", \"a\"]); poll(); waitid()");
-        assert_eq!(shown[1], "clone(); execve(\"/x\", [\"/x\"]); poll(2 s); waitid()");
+        assert_eq!(
+            shown[0],
+            "pipe2(O_CLOEXEC); pipe2(O_CLOEXEC); [write(state)]; clone(); execve(\"/bin/sh\", [\"sh\", \"-c\", \"a\"]); \
+             pidfd_open(); [ppoll(); [write(state)]; [read()]]…; wait4(); [read()]"
+        );
+        assert!(shown[1].contains("execve(\"/x\", [\"/x\"]); pidfd_open(); [ppoll(2 s);"), "{}", shown[1]);
     }
 }

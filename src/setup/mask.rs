@@ -158,8 +158,8 @@ impl fmt::Display for Action {
                 .iter()
                 .map(|p| {
                     format!(
-                        "openat2(root, {p:?}); [fstat; openat2(root, {NULL:?}); fstat; fsopen(\"tmpfs\"); fsconfig(SET_FLAG, \"ro\"); \
-                         fsconfig(CMD_CREATE); fsmount({}); open_tree(CLONE); move_mount({p:?})]",
+                        "openat2(root, {p:?}); [fstat(); [openat2(root, {NULL:?}); fstat()]; [fsopen(\"tmpfs\"); fsconfig(SET_FLAG, \"ro\"); \
+                         fsconfig(CMD_CREATE); fsmount({})]; [open_tree(CLONE)]; move_mount({p:?})]",
                         attr::names(EMPTY)
                     )
                 })

@@ -157,7 +157,7 @@ pub enum Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::Open(_, path) => write!(f, "openat({path:?}, O_RDONLY)"),
+            Action::Open(_, path) => write!(f, "openat({path:?}, O_RDONLY); ioctl(NS_GET_NSTYPE)"),
             Action::JoinPidForChildren => write!(f, "openat(\"/proc/self/ns/pid\"); setns(pid, NEWPID)"),
             Action::NewTimeForChildren(offsets) => {
                 write!(f, "openat(\"/proc/self/ns/time\"); unshare(NEWTIME)")?;

@@ -108,14 +108,14 @@ pub fn decide(process: &Process, inherited: &Inherited) -> std::result::Result<D
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::MakeDirectory(cwd) => write!(f, "openat2(root, {cwd:?}); [mkdirat(); openat()]"),
+            Action::MakeDirectory(cwd) => write!(f, "openat2(root, {cwd:?}); [{}]", path::shown_directory(cwd)),
             Action::Enter(cwd) => write!(f, "openat2({cwd:?}, O_PATH|O_DIRECTORY); fchdir()"),
             Action::Confirm(cwd) => write!(f, "[openat2({cwd:?}, O_PATH|O_DIRECTORY); fchdir()]; getcwd()"),
             Action::Find { args, .. } => {
                 let name = args[0].to_string_lossy();
                 match name.contains('/') {
                     true => write!(f, "faccessat({name:?}, X_OK); newfstatat({name:?})"),
-                    false => write!(f, "[faccessat(\"$PATH/{name}\", X_OK); newfstatat()]"),
+                    false => write!(f, "[faccessat(\"$PATH/{name}\", X_OK); [newfstatat(\"$PATH/{name}\")]]…"),
                 }
             }
             Action::CloseFrom(first) => write!(f, "close_range({first}, ~0, CLOSE_RANGE_CLOEXEC)"),

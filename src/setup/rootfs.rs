@@ -338,7 +338,7 @@ impl fmt::Display for Action {
             }
             Action::Open { path, ties: Ties::Kept } => write!(
                 f,
-                "openat({path:?}, O_PATH|O_DIRECTORY); mount_setattr(PRIVATE); [openat(\"..\"); fstat; mount_setattr(PRIVATE)]; \
+                "openat({path:?}, O_PATH|O_DIRECTORY); mount_setattr(PRIVATE); [openat(\"..\"); fstat(); fstat(); mount_setattr(PRIVATE)]…; \
                  open_tree(CLONE|RECURSIVE); mount_setattr(RECURSIVE, SLAVE); move_mount({path:?})"
             ),
             Action::OpenOnly { path } => write!(f, "openat({path:?}, O_PATH|O_DIRECTORY)"),
@@ -349,7 +349,7 @@ impl fmt::Display for Action {
                 }
                 f.write_str("umount2(\".\", MNT_DETACH); chdir(\"/\")")
             }
-            Action::Move { .. } => f.write_str("openat2(proc, \"thread-self/mountinfo\"); read; [mount_setattr(SLAVE)]; [umount2(MNT_DETACH)]; fchdir(root); move_mount(root, \"/\"); chroot(\".\"); chdir(\"/\")"),
+            Action::Move { .. } => f.write_str("openat2(proc, \"thread-self/mountinfo\"); read(); [mount_setattr(SLAVE)]…; [[umount2(MNT_DETACH)]; [mount(\"tmpfs\")]]…; fchdir(root); move_mount(root, \"/\"); chroot(\".\"); chdir(\"/\")"),
             Action::Chroot => f.write_str("fchdir(root); chroot(\".\"); chdir(\"/\")"),
             Action::Finish(how) => f.write_str(&set("/", Reach::This, *how)),
             Action::Readonly => f.write_str(&shown("/", Reach::This, &Change::set(attr::RDONLY))),

@@ -89,7 +89,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Action::Open { size, owner, newline } => {
-                f.write_str("openat2(root, \"dev/pts/ptmx\"); fstatfs(); fstat(); openat(proc, \"self/fd\"); ioctl(TIOCSPTLCK, 0); ioctl(TIOCGPTPEER)")?;
+                f.write_str("openat2(root, \"dev/pts/ptmx\"); fstatfs(); fstat(); openat(proc, \"self/fd/N\", O_RDWR|O_NOCTTY); ioctl(TIOCSPTLCK, 0); ioctl(TIOCGPTPEER)")?;
                 if let Some(ConsoleSize { height, width }) = size {
                     write!(f, "; ioctl(TIOCSWINSZ, {height}x{width})")?;
                 }
@@ -99,10 +99,10 @@ impl fmt::Display for Action {
                 write!(f, "; fchown(slave, {owner})")
             }
             Action::Console => f.write_str(
-                "openat2(root, \"dev/console\"); [openat(O_CREAT)]; fstat(); open_tree(slave, CLONE); move_mount(\"dev/console\")",
+                "openat2(root, \"dev\"); openat2(dev, \"console\"); [openat2(dev); openat(\"console\", O_CREAT|O_EXCL); openat(\"console\", O_PATH|O_NOFOLLOW); fstat()]; fstat(); open_tree(slave, CLONE); move_mount(\"console\")",
             ),
             Action::Send => f.write_str("ioctl(TIOCGPTN); sendmsg(console, master)"),
-            Action::Control => f.write_str("ioctl(TIOCSCTTY); dup2(slave, 0); dup2(slave, 1); dup2(slave, 2)"),
+            Action::Control => f.write_str("ioctl(TIOCSCTTY); dup3(slave, 0); dup3(slave, 1); dup3(slave, 2)"),
         }
     }
 }

@@ -59,7 +59,7 @@ pub fn decide(process: &Process) -> Vec<Action> {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::Home(_) => f.write_str("openat(\"/etc/passwd\"); [read()]"),
+            Action::Home(_) => f.write_str("openat(\"/etc/passwd\"); [read()]…"),
             Action::Stdio(uid) => {
                 let each = |fd| format!("fstat({fd}); [fchown({fd}, {uid})]");
                 f.write_str(&[0, 1, 2].map(each).join("; "))

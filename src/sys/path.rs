@@ -13,7 +13,7 @@
 
 use super::{Called, Failure, Result};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -96,6 +96,30 @@ pub fn make_file(root: BorrowedFd<'_>, path: &Path, mode: Mode, links: Links) ->
 enum Last {
     Directory,
     File,
+}
+
+/// The calls of [`make_missing_directory`] as `explain` shows them: `[…]…` any number of times, for the directories above.
+pub fn shown_directory(path: &Path) -> String {
+    let path = clean(path);
+    format!("{}; mkdirat({path:?}, 0755); openat({path:?}, O_PATH|O_NOFOLLOW)", shown_parents(&path))
+}
+
+/// The calls of [`make_missing_file`], or of the other where what goes there is a directory.
+pub fn shown_either(path: &Path) -> String {
+    let path = clean(path);
+    format!(
+        "{}; [mkdirat({path:?}, 0755)]; [openat({path:?}, O_CREAT|O_EXCL)]; openat({path:?}, O_PATH|O_NOFOLLOW); [fstat()]",
+        shown_parents(&path)
+    )
+}
+
+fn shown_parents(path: &Path) -> String {
+    match path.parent() {
+        Some(parent) if parent != Path::new("/") => {
+            format!("openat2(root, {parent:?}); [openat2(root)]…; [mkdirat(0755); openat(O_PATH|O_NOFOLLOW)]…")
+        }
+        _ => "openat2(root, \"/\")".to_owned(),
+    }
 }
 
 /// Round after round, until nothing on the way is missing or a symbolic link to what is missing.
@@ -261,7 +285,8 @@ const PROC_ROOT: u64 = 1;
 pub fn host_proc() -> Result<OwnedFd> {
     let called = || "open(\"/proc\")".to_owned();
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let fd = open("/proc", flags, Mode::empty()).called(called)?;
+    // Not open(2): libc's sets the flag once more by fcntl.
+    let fd = nix::fcntl::openat(AT_FDCWD, "/proc", flags, Mode::empty()).called(called)?;
     if !is_proc(&fd)? || fstat(&fd).called(called)?.st_ino != PROC_ROOT {
         return Err(Failure::refused(called(), Errno::ENOTDIR, "/proc on the host is not a whole procfs"));
     }

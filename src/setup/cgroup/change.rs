@@ -162,22 +162,26 @@ impl fmt::Display for Change {
                     return Ok(());
                 }
                 let calls: Vec<String> = parents.iter().chain([directory]).map(|path| call(path)).collect();
-                write!(f, " [{}]", calls.join("; "))
+                write!(f, "; [{}]", calls.join("; "))
             }
             Change::Enable { mount, directory, controllers, .. } => {
-                let above: Vec<String> = above(mount, directory).iter().map(|d| format!("{d:?}")).collect();
-                write!(
-                    f,
-                    "openat({:?}); read() [for each of {}: openat(\"cgroup.subtree_control\"); read(); write({:?})]",
-                    directory.join("cgroup.controllers"),
-                    above.join(", "),
-                    plus(controllers),
-                )
+                let file = directory.join("cgroup.controllers");
+                write!(f, "openat({file:?}); read(); [")?;
+                for (index, parent) in above(mount, directory).iter().enumerate() {
+                    let file = parent.join("cgroup.subtree_control");
+                    let separator = if index == 0 { "" } else { "; " };
+                    write!(
+                        f,
+                        "{separator}openat({file:?}); read(); [openat({file:?}); [write({})]]…",
+                        plus(controllers)
+                    )?;
+                }
+                write!(f, "]")
             }
             Change::Inherit { directory, file, .. } => {
                 write!(f, "openat({:?}); read()", directory.join(file))?;
                 let parent = directory.parent().unwrap_or(directory).join(file);
-                write!(f, " [openat({parent:?}); read(); write()]")
+                write!(f, "; [openat({parent:?}); read(); write()]")
             }
             Change::Check { path, .. } => write!(f, "openat({path:?}); read()"),
             Change::Write(write) => write.fmt(f),
@@ -200,7 +204,7 @@ impl fmt::Display for Write {
         };
         f.write_str(&calls(&self.path, &self.values))?;
         match &self.absent {
-            Absent::Instead { path, values } => write!(f, " [{}]", calls(path, values)),
+            Absent::Instead { path, values } => write!(f, "; [{}]", calls(path, values)),
             Absent::Refused | Absent::Ignored => Ok(()),
         }
     }

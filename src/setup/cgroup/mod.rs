@@ -17,7 +17,7 @@
 //!
 //! What we do: [`decide`] turns `linux.cgroupsPath` and `linux.resources` into the directories of one container and a list of
 //! [`Change`]s, made before the container's first process exists, so that no instant of its life is without limits. The process is
-//! born in its group ([`Cgroup::open_directory`], for `CLONE_INTO_CGROUP`) or puts itself there ([`Cgroup::open_tasks`]). `control` is what
+//! born in its group ([`Cgroup::open_directory`], for `CLONE_INTO_CGROUP`) or puts itself there ([`Cgroup::tasks`]). `control` is what
 //! happens to the group afterwards: freeze, kill, remove.
 //!
 //! - `v1` and `v2` are two tables: which file, with which value, for each limit; `table` is what they have in common, `devices` makes
@@ -281,8 +281,8 @@ mod tests {
         assert_eq!(
             shown(&changes),
             [
-                r#"mkdirat("/sys/fs/cgroup/docker/web", 0755) [mkdirat("/sys/fs/cgroup/docker", 0755); mkdirat("/sys/fs/cgroup/docker/web", 0755)]"#,
-                r#"openat("/sys/fs/cgroup/docker/web/cgroup.controllers"); read() [for each of "/sys/fs/cgroup", "/sys/fs/cgroup/docker": openat("cgroup.subtree_control"); read(); write("+cpu +memory +pids")]"#,
+                r#"mkdirat("/sys/fs/cgroup/docker/web", 0755); [mkdirat("/sys/fs/cgroup/docker", 0755); mkdirat("/sys/fs/cgroup/docker/web", 0755)]"#,
+                r#"openat("/sys/fs/cgroup/docker/web/cgroup.controllers"); read(); [openat("/sys/fs/cgroup/cgroup.subtree_control"); read(); [openat("/sys/fs/cgroup/cgroup.subtree_control"); [write(+cpu +memory +pids)]]…; openat("/sys/fs/cgroup/docker/cgroup.subtree_control"); read(); [openat("/sys/fs/cgroup/docker/cgroup.subtree_control"); [write(+cpu +memory +pids)]]…]"#,
                 r#"openat("/sys/fs/cgroup/docker/web/memory.max"); write("67108864")"#,
                 r#"openat("/sys/fs/cgroup/docker/web/pids.max"); write("100")"#,
             ]
@@ -303,8 +303,8 @@ mod tests {
                 r#"mkdirat("/sys/fs/cgroup/memory/web", 0755)"#,
                 r#"mkdirat("/sys/fs/cgroup/systemd/web", 0755)"#,
                 r#"mkdirat("/sys/fs/cgroup/cpuset/web", 0755)"#,
-                r#"openat("/sys/fs/cgroup/cpuset/web/cpuset.cpus"); read() [openat("/sys/fs/cgroup/cpuset/cpuset.cpus"); read(); write()]"#,
-                r#"openat("/sys/fs/cgroup/cpuset/web/cpuset.mems"); read() [openat("/sys/fs/cgroup/cpuset/cpuset.mems"); read(); write()]"#,
+                r#"openat("/sys/fs/cgroup/cpuset/web/cpuset.cpus"); read(); [openat("/sys/fs/cgroup/cpuset/cpuset.cpus"); read(); write()]"#,
+                r#"openat("/sys/fs/cgroup/cpuset/web/cpuset.mems"); read(); [openat("/sys/fs/cgroup/cpuset/cpuset.mems"); read(); write()]"#,
                 r#"openat("/sys/fs/cgroup/memory/web/memory.limit_in_bytes"); write("4096")"#,
             ]
         );

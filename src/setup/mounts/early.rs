@@ -69,6 +69,6 @@ fn holding(users: &[IdMapping], groups: &[IdMapping]) -> Result<OwnedFd> {
     namespace
 }
 
-fn lines(maps: &[IdMapping]) -> String {
+pub(super) fn lines(maps: &[IdMapping]) -> String {
     maps.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect()
 }

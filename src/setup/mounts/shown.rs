@@ -1,8 +1,9 @@
 //! What `explain` prints of a mount: its system calls in order.
 
-use super::{Action, Bind, Cloned, Content, IdMap, Kind, Legacy, New, Owner, Remount, RootMode, What, long};
+use super::{Action, Bind, Cloned, Content, IdMap, Kind, Legacy, New, Owner, Remount, RootMode, What, early, long};
 use crate::setup::options::Data;
 use crate::sys::mount::{Change, Reach, attr};
+use crate::sys::path;
 use nix::mount::MsFlags;
 use std::fmt;
 use std::path::Path;
@@ -28,18 +29,11 @@ fn open(target: &Path) -> String {
 
 /// In brackets: what is called when it is missing.
 fn open_or_make(target: &Path) -> String {
-    let parent = target.parent().unwrap_or(target);
-    format!(
-        "openat2(root, {target:?}); [openat2(root, {parent:?}); mkdirat({target:?}); openat({target:?}, O_PATH|O_NOFOLLOW)]"
-    )
+    format!("openat2(root, {target:?}); [{}]", path::shown_directory(target))
 }
 
 fn open_or_make_either(target: &Path) -> String {
-    let parent = target.parent().unwrap_or(target);
-    format!(
-        "openat2(root, {target:?}); [fstat; openat2(root, {parent:?}); mkdirat or openat({target:?}, O_CREAT); \
-         openat({target:?}, O_PATH|O_NOFOLLOW)]"
-    )
+    format!("openat2(root, {target:?}); [fstat(); {}]", path::shown_either(target))
 }
 
 pub(super) fn setattr(reach: Reach, change: &Change) -> String {
@@ -60,11 +54,15 @@ pub(super) fn config(flags: &[&'static str], data: &[Data]) -> Vec<String> {
     flags.iter().map(|key| flag(key)).chain(data).collect()
 }
 
+/// What copies a directory, entry by entry, whatever they are.
+const COPY: &str = "openat(\".\", O_DIRECTORY); [getdents64()]…; [[newfstatat()]; [openat()]; [fstat()]; [getdents64()]; [mkdirat()]; \
+     [copy_file_range()]; [readlinkat()]; [symlinkat()]; [mknodat()]; [fchownat()]; [fchmod()]; [utimensat()]]…";
+
 impl New {
     fn calls(&self, target: &Path) -> Vec<String> {
         let mut calls = vec![open_or_make(target)];
         if self.mode == RootMode::Covered {
-            calls.push("fstat".into());
+            calls.push("[fstat()]".into());
         }
         if long::needed(self) {
             let calls_by_path =
@@ -75,7 +73,7 @@ impl New {
         calls.push(format!("fsopen({:?})", self.kind));
         calls.extend(self.source.iter().map(|source| format!("fsconfig(SET_STRING, \"source\", {source:?})")));
         if self.mode == RootMode::Covered {
-            calls.push("[fsconfig(SET_STRING, \"mode\", …)]".into());
+            calls.push("fsconfig(SET_STRING, \"mode\")".into());
         }
         calls.extend(config(&self.flags, &self.data));
         calls.push("fsconfig(CMD_CREATE)".into());
@@ -87,7 +85,7 @@ impl New {
             ));
         }
         if self.content == Content::Covered {
-            calls.push(format!("[copy of {target:?}]"));
+            calls.push(COPY.into());
         }
         calls.push(attach(target));
         calls
@@ -105,9 +103,13 @@ impl Bind {
         if let Some(IdMap { reach, owner }) = &self.idmap {
             calls.push(match owner {
                 Owner::Namespace(path) => format!("openat({path:?})"),
-                Owner::Maps { .. } => "pipe2; clone3(NEWUSER); openat(\"/proc/PID/uid_map\"); write; \
-                     openat(\"/proc/PID/gid_map\"); write; openat(\"/proc/PID/ns/user\"); waitid"
-                    .into(),
+                Owner::Maps { users, groups } => format!(
+                    "pipe2(O_CLOEXEC); clone3(NEWUSER); openat(\"/proc\", O_PATH); fstatfs(); fstat(); \
+                     openat2(proc, \"PID/uid_map\"); write({:?}); openat2(proc, \"PID/gid_map\"); write({:?}); \
+                     openat(proc, \"PID/ns/user\"); waitid()",
+                    early::lines(users),
+                    early::lines(groups)
+                ),
             });
             calls.push(setattr(*reach, &Change::set(attr::IDMAP)));
         }
@@ -120,7 +122,7 @@ impl Bind {
             calls.push(self.open_tree());
         }
         if self.source_must_be == Kind::Proc {
-            calls.push("fstatfs".into());
+            calls.push("fstatfs()".into());
         }
         for (reach, change) in [(Reach::This, &self.this), (Reach::Tree, &self.tree)] {
             if !change.is_nothing() {
@@ -161,7 +163,7 @@ impl Remount {
         }
         let config = config(&self.flags, &self.data);
         if !config.is_empty() {
-            calls.push("fspick".into());
+            calls.push("fspick()".into());
             calls.extend(config);
             calls.push("fsconfig(CMD_RECONFIGURE)".into());
         }

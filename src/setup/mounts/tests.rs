@@ -171,12 +171,12 @@ fn explain_prints_the_calls() {
         decide(&default_mounts(), &facts(Path::new("/b"))).unwrap().iter().map(|a| a.to_string()).collect();
     assert_eq!(
         text[0],
-        "openat2(root, \"/proc\"); [openat2(root, \"/\"); mkdirat(\"/proc\"); openat(\"/proc\", O_PATH|O_NOFOLLOW)]; fsopen(\"proc\"); fsconfig(SET_STRING, \"source\", \"proc\"); \
+        "openat2(root, \"/proc\"); [openat2(root, \"/\"); mkdirat(\"/proc\", 0755); openat(\"/proc\", O_PATH|O_NOFOLLOW)]; fsopen(\"proc\"); fsconfig(SET_STRING, \"source\", \"proc\"); \
          fsconfig(CMD_CREATE); fsmount(0); move_mount(\"/proc\")"
     );
     assert_eq!(
         text[1],
-        "openat2(root, \"/dev\"); [openat2(root, \"/\"); mkdirat(\"/dev\"); openat(\"/dev\", O_PATH|O_NOFOLLOW)]; fsopen(\"tmpfs\"); fsconfig(SET_STRING, \"source\", \"tmpfs\"); \
+        "openat2(root, \"/dev\"); [openat2(root, \"/\"); mkdirat(\"/dev\", 0755); openat(\"/dev\", O_PATH|O_NOFOLLOW)]; fsopen(\"tmpfs\"); fsconfig(SET_STRING, \"source\", \"tmpfs\"); \
          fsconfig(SET_STRING, \"mode\", \"755\"); fsconfig(SET_STRING, \"size\", \"65536k\"); fsconfig(CMD_CREATE); \
          fsmount(NOSUID|STRICTATIME); move_mount(\"/dev\")"
     );
@@ -184,7 +184,7 @@ fn explain_prints_the_calls() {
     assert_eq!(
         decide(&bind, &facts(Path::new("/b"))).unwrap()[0].to_string(),
         "open_tree(\"/b/srv\", CLONE|RECURSIVE); mount_setattr(set=RDONLY); openat2(root, \"/data\"); \
-         [fstat; openat2(root, \"/\"); mkdirat or openat(\"/data\", O_CREAT); openat(\"/data\", O_PATH|O_NOFOLLOW)]; move_mount(\"/data\"); mount_setattr(RECURSIVE, SLAVE)"
+         [fstat(); openat2(root, \"/\"); [mkdirat(\"/data\", 0755)]; [openat(\"/data\", O_CREAT|O_EXCL)]; openat(\"/data\", O_PATH|O_NOFOLLOW); [fstat()]]; move_mount(\"/data\"); mount_setattr(RECURSIVE, SLAVE)"
     );
 }
 

@@ -24,7 +24,7 @@ fn the_watcher_decides_on_size_and_newlines() {
     assert_eq!(actions[1..], [Action::Console, Action::Send, Action::Control]);
     assert_eq!(
         actions[0].to_string(),
-        "openat2(root, \"dev/pts/ptmx\"); fstatfs(); fstat(); openat(proc, \"self/fd\"); ioctl(TIOCSPTLCK, 0); \
+        "openat2(root, \"dev/pts/ptmx\"); fstatfs(); fstat(); openat(proc, \"self/fd/N\", O_RDWR|O_NOCTTY); ioctl(TIOCSPTLCK, 0); \
          ioctl(TIOCGPTPEER); ioctl(TIOCSWINSZ, 24x80); fchown(slave, 7)"
     );
 }
