@@ -345,6 +345,11 @@ pub fn parse(words: Vec<OsString>) -> Result<Invocation, Stop> {
                 MissingSubcommand | DisplayHelpOnMissingArgumentOrSubcommand if asks_version(&words) => {
                     Stop::Text(version())
                 }
+                MissingSubcommand | DisplayHelpOnMissingArgumentOrSubcommand => Stop::Usage {
+                    global: Box::new(guess_global(&words)),
+                    text: "no verb given; `corten --help` lists them".to_owned(),
+                    verb: None,
+                },
                 _ => Stop::Usage {
                     global: Box::new(guess_global(&words)),
                     text: plain(&error),

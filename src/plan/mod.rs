@@ -177,7 +177,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
         );
     }
     for (kind, path) in &arrangement.joined {
-        let place = format!("linux.namespaces {}", namespaces::file(*kind));
+        let place = format!("linux.namespaces {}", namespaces::word(*kind));
         plan.parent(
             Step::Namespace(namespaces::Action::Open(*kind, path.clone())),
             place,
@@ -267,7 +267,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     }
     if !arrangement.intermediate {
         for (kind, _) in arrangement.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid) {
-            let place = format!("linux.namespaces {}", namespaces::file(*kind));
+            let place = format!("linux.namespaces {}", namespaces::word(*kind));
             plan.child(
                 Step::Namespace(namespaces::Action::Join(*kind)),
                 place,
@@ -303,7 +303,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     if new(NamespaceKind::Network) {
         plan.child(
             Step::Namespace(namespaces::Action::LoopbackUp),
-            "linux.namespaces net",
+            "linux.namespaces network",
             "a new network namespace has only a lo that is down",
         );
     }
