@@ -19,6 +19,7 @@ fn refused(b: &Bundle, words: &[&str]) -> Out {
 fn told(out: Out, b: &Bundle, verb: &str, words: &[&str]) -> Out {
     if !runtime().is_corten() {
         assert!(!out.err.is_empty());
+        b.runc_leaves_its_cgroup();
         return out;
     }
     for word in words {

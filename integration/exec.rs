@@ -134,7 +134,7 @@ fn detached() {
     assert!(exec.took < Duration::from_secs(5));
     let pid: i32 = host::read(b.path("exec.pid")).parse().unwrap();
     assert!(host::alive(pid));
-    assert!(host::read(format!("/proc/{pid}/cmdline")).starts_with("sleep\0500"));
+    assert!(host::read(format!("/proc/{pid}/cmdline")).starts_with("sleep\x00500"));
     c.stop();
     assert!(soon(|| !host::alive(pid)), "it goes with the container");
 }

@@ -196,7 +196,7 @@ fn start_killed_at_any_instant() {
 /// Init killed at some instant of create.
 #[test]
 fn init_killed_during_start() {
-    for delay in (0..8).map(|n| Duration::from_millis(n)) {
+    for delay in (0..8).map(Duration::from_millis) {
         let b = Bundle::busybox().args(["sleep", "1000"]);
         let c = b.create();
         let pid = c.pid();

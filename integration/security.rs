@@ -1,11 +1,10 @@
 //! Known attacks on runtimes. Each test is named after what it is known as; host canaries are compared before and after.
 
 use crate::harness::host::{self, Layout};
-use crate::harness::{Bundle, Pty, add_mount, add_namespace, bind, mount, runtime, soon};
+use crate::harness::{Bundle, Pty, add_mount, add_namespace, bind, mount, runtime};
 use serde_json::json;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Keeps a descriptor of another process' executable while that is being executed, tries to make its mount writable, waits
 /// until nobody executes it any more, and then opens it for writing. A plain open would give ETXTBSY and prove nothing.

@@ -405,3 +405,44 @@ fn the_hosts_pid_namespace_and_init_gone() {
     assert!(soon(|| crate::harness::processes_of(&b.id).is_empty()));
     b.runc_leaves_its_cgroup();
 }
+
+/// What an earlier version wrote: the fixture with the facts of a container that lives now. Its shape and format stay.
+fn of_now(fixture: &Value, now: &Value) -> Value {
+    match (fixture, now) {
+        (Value::Object(old), Value::Object(new)) => {
+            let field = |(key, old): (&String, &Value)| {
+                let value = match new.get(key) {
+                    Some(new) if key != "format" => of_now(old, new),
+                    _ => old.clone(),
+                };
+                (key.clone(), value)
+            };
+            Value::Object(old.iter().map(field).collect())
+        }
+        (_, now) => now.clone(),
+    }
+}
+
+/// Containers made by an earlier format can be listed, exec'ed into, stopped and deleted.
+#[test]
+fn a_state_of_the_first_format() {
+    corten_only!("this state file");
+    let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/fixtures/state-v1/state.json");
+    if !fixture.exists() {
+        skip!("integration/fixtures/state-v1 is not there yet");
+    }
+    let fixture: Value = serde_json::from_str(&host::read(&fixture)).expect("JSON");
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    let c = b.start();
+    let (file, now) = record(&b);
+    std::fs::write(&file, of_now(&fixture, &now).to_string()).unwrap();
+    assert_eq!(c.status(), "running");
+    b.cli(["list"]).ok().stdout_has(&b.id).stdout_has("running");
+    c.sh("exit 3").code(3);
+    b.cli(["ps", &b.id]).ok().stdout_has("sleep 1000");
+    c.verb("pause").ok();
+    c.verb("resume").ok();
+    b.cli(["stop", "-t", "0", &b.id]).ok();
+    assert_eq!(c.status(), "stopped");
+    c.delete().ok();
+}

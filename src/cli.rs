@@ -61,15 +61,18 @@ pub enum Stop {
     },
 }
 
+/// A verb's name, what it does, and what builds its parser.
+type Verb = (&'static str, &'static str, fn(Command) -> Command);
+
 /// The verbs, in the order in which `--help` shows them.
-const VERBS: [(&str, &str, fn(Command) -> Command); 17] = [
+const VERBS: [Verb; 17] = [
     ("run", "Create and start a container, and wait for it", run),
     ("create", "Create a container that waits to be started", create),
     ("start", "Start a created container", one_id),
     ("exec", "Run another process in a container", exec),
-    ("stop", "Ask containers to end, and end them after a while", stop),
+    ("stop", "Ask containers to end, and kill what is left after a while", stop),
     ("kill", "Send a signal to a container", kill),
-    ("rm", "Remove stopped containers", rm),
+    ("rm", "Remove containers that have stopped, or with -f any", rm),
     ("delete", "Delete a container's resources, as runc does", delete),
     ("pause", "Freeze all processes of a container", one_id),
     ("resume", "Thaw all processes of a container", one_id),
@@ -96,10 +99,10 @@ fn program() -> Command {
         )
         .arg(path("root", "Directory of the containers' state [/run/corten, or $XDG_RUNTIME_DIR/corten]").value_name("DIR"))
         .arg(path("log", "Write the log to a file instead of standard error").value_name("FILE"))
-        .arg(value("log-format", "Format of the log").value_parser(["text", "json"]).default_value("text"))
-        .arg(flag("debug", "Log what is done"))
+        .arg(value("log-format", "Format of the log").value_name("FORMAT").value_parser(["text", "json"]).default_value("text"))
+        .arg(flag("debug", "Log each step of the parent"))
         .arg(flag("systemd-cgroup", "Let systemd make the cgroups (not in this version)"))
-        .arg(value("rootless", "Without root's rights (not in this version)").value_parser(["true", "false", "auto"]))
+        .arg(value("rootless", "Without root's rights (not in this version)").value_name("WHEN").value_parser(["true", "false", "auto"]))
         .arg(flag("version", "Print the version").short('v'));
     for (name, about, build) in VERBS {
         program = program.subcommand(Command::new(name).about(about).defer(build));
@@ -149,7 +152,7 @@ fn bundle_options(command: Command) -> Command {
         .arg(flag("no-pivot", "Move and chroot instead of pivot_root (for a root on a ramdisk)"))
         .arg(flag("no-new-keyring", "Keep the caller's session keyring"))
         .arg(
-            value("preserve-fds", "Pass this many descriptors after standard error")
+            value("preserve-fds", "Pass N more descriptors on, from 3")
                 .value_name("N")
                 .value_parser(value_parser!(u32))
                 .default_value("0"),
@@ -161,21 +164,29 @@ fn habits(command: Command) -> Command {
     command
         .arg(flag("interactive", "Accepted: standard input is always connected").short('i'))
         .arg(flag("tty", "Give it a terminal").short('t'))
-        .arg(value("name", "The container's id; positionals are then the arguments").value_name("ID"))
+        .arg(value("name", "The container's id; the words are then the program's arguments").value_name("ID"))
         .arg(value("network", "host: the host's network; none: a new one").visible_alias("net").value_name("MODE"))
-        .arg(many("mount", "type=bind,source=S,target=T[,readonly]").value_name("SPEC"))
+        .arg(
+            many("mount", "type=bind,source=S,target=T[,readonly], or type=tmpfs,target=T; repeatable")
+                .value_name("SPEC"),
+        )
         .arg(value("entrypoint", "The program, instead of the configuration's").value_name("PROGRAM"))
-        .arg(many("env", "Set KEY=VALUE, or take KEY from the caller").short('e').value_name("KEY[=VALUE]"))
+        .arg(many("env", "Set KEY=VALUE, or take KEY from the caller; repeatable").short('e').value_name("KEY[=VALUE]"))
         .arg(value("workdir", "Working directory").short('w').value_name("DIR"))
-        .arg(value("user", "User, and group").short('u').value_name("USER[:GROUP]"))
+        .arg(
+            value("user", "User and group: numbers, or names of the container's own files")
+                .short('u')
+                .value_name("USER[:GROUP]"),
+        )
         .arg(value("hostname", "Host name").value_name("NAME"))
 }
 
 fn run(command: Command) -> Command {
     habits(bundle_options(command))
+        .override_usage("corten run [OPTIONS] ID\n       corten run [OPTIONS] --name ID [ARG…]")
         .arg(flag("detach", "Return when the program runs").short('d'))
-        .arg(flag("keep", "Keep the container after it ended"))
-        .arg(flag("rm", "Remove it when it ended: the default, unless --keep"))
+        .arg(flag("keep", "Keep the container when it has ended"))
+        .arg(flag("rm", "Remove it when it has ended: the default"))
         .arg(flag("no-subreaper", "Accepted: corten never becomes a subreaper"))
         .arg(words("words", "Without --name the id; with it the arguments").value_name("ID | ARG"))
         .after_help(
@@ -194,14 +205,15 @@ fn create(command: Command) -> Command {
 
 fn exec(command: Command) -> Command {
     command
+        .override_usage("corten exec [OPTIONS] ID COMMAND [ARG…]\n       corten exec [OPTIONS] --process FILE ID")
         .arg(path("console-socket", "Socket that receives the terminal's master end").value_name("SOCKET"))
         .arg(value("cwd", "Working directory").value_name("DIR").visible_alias("workdir").short('w'))
-        .arg(many("env", "Set KEY=VALUE").short('e').value_name("KEY=VALUE"))
+        .arg(many("env", "Set KEY=VALUE; repeatable").short('e').value_name("KEY=VALUE"))
         .arg(flag("tty", "Give it a terminal").short('t'))
         .arg(flag("interactive", "Accepted: standard input is always connected").short('i'))
-        .arg(value("user", "User, and group").short('u').value_name("UID[:GID]"))
+        .arg(value("user", "User and group, as numbers").short('u').value_name("UID[:GID]"))
         .arg(
-            many("additional-gids", "Supplementary groups")
+            many("additional-gids", "A supplementary group, as a number; repeatable")
                 .short('g')
                 .value_name("GID")
                 .value_parser(value_parser!(u32)),
@@ -213,9 +225,9 @@ fn exec(command: Command) -> Command {
         .arg(value("process-label", "SELinux label").value_name("LABEL"))
         .arg(value("apparmor", "AppArmor profile").value_name("PROFILE"))
         .arg(flag("no-new-privs", "Forbid gaining privileges by execve"))
-        .arg(many("cap", "Add a capability").short('c').value_name("CAP"))
+        .arg(many("cap", "Add a capability, CAP_NET_RAW; repeatable").short('c').value_name("CAP"))
         .arg(
-            value("preserve-fds", "Pass this many descriptors after standard error")
+            value("preserve-fds", "Pass N more descriptors on, from 3")
                 .value_name("N")
                 .value_parser(value_parser!(u32))
                 .default_value("0"),
@@ -241,7 +253,12 @@ fn kill(command: Command) -> Command {
     command
         .arg(flag("all", "Signal all processes of the container").short('a'))
         .arg(id())
-        .arg(Arg::new("signal").value_name("SIGNAL").default_value("SIGTERM").help("KILL, SIGKILL or 9"))
+        .arg(
+            Arg::new("signal")
+                .value_name("SIGNAL")
+                .default_value("SIGTERM")
+                .help("By name or number: KILL, SIGKILL, 9"),
+        )
         .after_help("Example:\n  corten kill web HUP")
 }
 
@@ -258,8 +275,14 @@ fn delete(command: Command) -> Command {
 
 fn ps(command: Command) -> Command {
     command
-        .arg(flag("all", "Containers that do not run too").short('a'))
-        .arg(value("format", "table or json").short('f').value_parser(["table", "json"]).default_value("table"))
+        .arg(flag("all", "Also containers that do not run").short('a'))
+        .arg(
+            value("format", "How to print it")
+                .short('f')
+                .value_name("FORMAT")
+                .value_parser(["table", "json"])
+                .default_value("table"),
+        )
         .arg(id().required(false).help("Show this container's processes instead"))
         .arg(words("args", "Options for ps(1) [-ef]").value_name("PS-ARG"))
         .after_help("Examples:\n  corten ps -a\n  corten ps web\n  corten ps web -o pid,comm")
@@ -267,7 +290,13 @@ fn ps(command: Command) -> Command {
 
 fn list(command: Command) -> Command {
     command
-        .arg(value("format", "table or json").short('f').value_parser(["table", "json"]).default_value("table"))
+        .arg(
+            value("format", "How to print it")
+                .short('f')
+                .value_name("FORMAT")
+                .value_parser(["table", "json"])
+                .default_value("table"),
+        )
         .arg(flag("quiet", "Only ids").short('q'))
         .after_help("Example:\n  corten list -f json")
 }
@@ -297,6 +326,7 @@ fn unpack(command: Command) -> Command {
 
 fn explain(command: Command) -> Command {
     habits(bundle_options(command))
+        .override_usage("corten explain [OPTIONS] [ID]\n       corten explain [OPTIONS] --name ID [ARG…]")
         .arg(flag("rootless", "Plan for an ordinary user (not in this version)"))
         .arg(words("words", "As for run").value_name("ID | ARG"))
         .after_help("Example:\n  corten explain -b /srv/web | less -S")
@@ -315,6 +345,11 @@ pub fn parse(words: Vec<OsString>) -> Result<Invocation, Stop> {
                 MissingSubcommand | DisplayHelpOnMissingArgumentOrSubcommand if asks_version(&words) => {
                     Stop::Text(version())
                 }
+                MissingSubcommand | DisplayHelpOnMissingArgumentOrSubcommand => Stop::Usage {
+                    global: Box::new(guess_global(&words)),
+                    text: "no verb given; `corten --help` lists them".to_owned(),
+                    verb: None,
+                },
                 _ => Stop::Usage {
                     global: Box::new(guess_global(&words)),
                     text: plain(&error),
@@ -384,17 +419,29 @@ fn id_first(words: &[OsString], verb: &str, args: ArgMatches) -> Result<ArgMatch
     Ok(again.clone())
 }
 
-/// runc's callers write some long options with one dash (`-no-subreaper`): clap would read letters.
+/// Go's flag parser, and so runc's callers, take one dash before a long option (`-no-subreaper`, `-bundle`); clap would read letters.
+/// Not where arguments follow: a program has options of its own.
 fn double_dashes(words: Vec<OsString>) -> Vec<OsString> {
-    const KNOWN: [&str; 3] = ["-no-subreaper", "-no-pivot", "-no-new-keyring"];
-    let applies = guess_verb(&words).is_some_and(|verb| verb == "run" || verb == "create");
-    words
-        .into_iter()
-        .map(|word| match word.to_str() {
-            Some(text) if applies && KNOWN.contains(&text) => format!("-{text}").into(),
-            _ => word,
-        })
-        .collect()
+    const KNOWN: [&str; 9] = [
+        "bundle",
+        "console-socket",
+        "detach",
+        "keep",
+        "no-new-keyring",
+        "no-pivot",
+        "no-subreaper",
+        "pid-file",
+        "preserve-fds",
+    ];
+    let has_arguments = words.iter().any(|word| word == "--" || word.to_str().is_some_and(|w| w.starts_with("--name")));
+    if has_arguments || !guess_verb(&words).is_some_and(|verb| verb == "run" || verb == "create") {
+        return words;
+    }
+    let double = |word: OsString| match word.to_str().and_then(|text| text.strip_prefix('-')) {
+        Some(name) if KNOWN.contains(&name.split('=').next().unwrap_or_default()) => format!("--{name}").into(),
+        _ => word,
+    };
+    words.into_iter().map(double).collect()
 }
 
 const GLOBAL_VALUES: [&str; 4] = ["--root", "--log", "--log-format", "--rootless"];
@@ -491,7 +538,10 @@ mod tests {
     #[test]
     fn one_dash_before_a_long_option_is_accepted_where_callers_write_it() {
         assert!(
-            parse(words("corten run -no-subreaper --bundle /b web")).expect("understood").args.get_flag("no-subreaper")
+            parse(words("corten run -no-subreaper -bundle=/b -detach web"))
+                .expect("understood")
+                .args
+                .get_flag("no-subreaper")
         );
     }
 

@@ -3,6 +3,10 @@
 use corten::{cli, commands, error::Error, logger, sys};
 use std::process::ExitCode;
 
+/// Most verbs end within a millisecond of their own work.
+#[global_allocator]
+static MEMORY: sys::alloc::Arena = sys::alloc::Arena;
+
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();
     if let Err(failure) = sys::seal::protect(cli::guess_verb(&words).as_deref()) {

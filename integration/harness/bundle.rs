@@ -135,10 +135,13 @@ impl Bundle {
     }
 
     /// Removes the cgroup of a deleted container where the runtime is runc, which does not wait for the processes that it
-    /// kills without a pid namespace, and so leaves it.
+    /// kills without a pid namespace or after an error, and so leaves it now and then.
     pub fn runc_leaves_its_cgroup(&self) {
         if !runtime().is_corten() {
-            super::host::cgroups_named(&self.id).iter().for_each(|dir| _ = std::fs::remove_dir(dir));
+            let limit = std::time::Duration::from_secs(1);
+            for dir in super::host::cgroups_named(&self.id) {
+                super::within(limit, || std::fs::remove_dir(&dir).is_ok() || !dir.exists());
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! A created container; deleted with force when it goes out of scope.
+//! A container. One that the test created is deleted with force when it goes out of scope.
 
 use super::call::Out;
 use super::{Bundle, soon, within};
@@ -12,6 +12,14 @@ pub struct Container<'a> {
     bundle: &'a Bundle,
     /// Its id.
     pub id: String,
+    made_by: MadeBy,
+}
+
+/// Who made it.
+#[derive(Debug, PartialEq)]
+enum MadeBy {
+    This,
+    Another,
 }
 
 impl Bundle {
@@ -26,7 +34,7 @@ impl Bundle {
     pub fn create_as(&self, id: &str) -> Container<'_> {
         assert!(id.starts_with(&self.id), "the leak check looks for {}", self.id);
         self.create_call::<&str>(id, []).run().ok();
-        Container { bundle: self, id: id.to_owned() }
+        Container { bundle: self, id: id.to_owned(), made_by: MadeBy::This }
     }
 
     /// `create` and `start`.
@@ -45,9 +53,9 @@ impl Bundle {
         state["status"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// A container that exists already.
+    /// A container that exists already, or will; left to the bundle's end.
     pub fn adopt(&self, id: &str) -> Container<'_> {
-        Container { bundle: self, id: id.to_owned() }
+        Container { bundle: self, id: id.to_owned(), made_by: MadeBy::Another }
     }
 }
 
@@ -140,7 +148,7 @@ impl Container<'_> {
 
 impl Drop for Container<'_> {
     fn drop(&mut self) {
-        if self.bundle.root().join(&self.id).exists() {
+        if self.made_by == MadeBy::This && self.bundle.root().join(&self.id).exists() {
             let delete = || self.bundle.cli(["delete", "--force", &self.id]);
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(delete));
         }

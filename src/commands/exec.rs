@@ -27,17 +27,13 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
     if args.get_flag("ignore-paused") {
         allowed.push(Status::Paused);
     }
-    let found = require(&entry, &state, &allowed, "cannot exec in a container that is not running");
-    let found = found.map_err(|error| {
-        let paused = error.cause.ends_with("paused");
-        let error = if paused {
+    require(&entry, &state, &allowed, "cannot exec in a container that is not running").map_err(|error| {
+        if error.cause.ends_with("paused") {
             Error::new("cannot exec in a paused container (use --ignore-paused to override)")
         } else {
             error
-        };
-        error
-    });
-    found?;
+        }
+    })?;
     let init = state.init.clone().ok_or_else(|| Error::new("container not running"))?;
     let Some(pidfd) = init.open() else {
         return Err(Error::new("container not running: its first process has just ended"));

@@ -58,10 +58,10 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         None => None,
     };
     let code = wait::foreground(&pidfd, terminal, signals);
-    if !args.get_flag("keep") {
-        if let (Some(store), Some(entry)) = (context.store.take(), context.entry.take()) {
-            delete::finish(&store, &entry, Some(&context.state))?;
-        }
+    if !args.get_flag("keep")
+        && let (Some(store), Some(entry)) = (context.store.take(), context.entry.take())
+    {
+        delete::finish(&store, &entry, Some(&context.state))?;
     }
     code
 }

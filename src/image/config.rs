@@ -8,8 +8,8 @@
 use super::user;
 use crate::error::Result;
 use crate::input::config::User;
+use crate::input::template::{self, Template};
 use oci_spec::image::{Config, ImageConfiguration};
-use oci_spec::runtime::{Spec, UserBuilder};
 use std::collections::BTreeMap;
 
 /// Keys of annotations that some runtime, shim or engine acts upon.
@@ -30,41 +30,29 @@ const SETTINGS: [&str; 10] = [
 #[derive(Clone, Debug, PartialEq)]
 pub struct Converted {
     /// What is written.
-    pub spec: Spec,
+    pub spec: Template,
     /// Labels that did not become annotations.
     pub left_out: Vec<String>,
 }
 
 /// Fills `base`, what `corten spec` prints, with what the image says. `passwd` and `group` are the contents of the image's files.
-pub fn convert(image: &ImageConfiguration, base: Spec, passwd: &[u8], group: &[u8]) -> Result<Converted> {
+pub fn convert(image: &ImageConfiguration, base: Template, passwd: &[u8], group: &[u8]) -> Result<Converted> {
     let nothing = Config::default();
     let config = image.config().as_ref().unwrap_or(&nothing);
     let mut spec = base;
-    let mut process = spec.process().clone().unwrap_or_default();
     let args = [config.entrypoint(), config.cmd()].into_iter().flatten().flatten().cloned().collect::<Vec<_>>();
     if !args.is_empty() {
-        process.set_args(Some(args));
+        spec.process.args = args;
     }
-    process
-        .set_env(Some(env(config.env().as_deref().unwrap_or_default(), process.env().as_deref().unwrap_or_default())));
-    process.set_cwd(cwd(config.working_dir().as_deref().unwrap_or_default()).into());
-    process.set_user(runtime_user(user::resolve(config.user().as_deref().unwrap_or_default(), passwd, group)?)?);
-    spec.set_process(Some(process));
-    if let Some(root) = spec.root_mut() {
-        root.set_path("rootfs".into());
-        root.set_readonly(Some(false));
-    }
+    spec.process.env = env(config.env().as_deref().unwrap_or_default(), &spec.process.env);
+    spec.process.cwd = cwd(config.working_dir().as_deref().unwrap_or_default());
+    let User { uid, gid, additional_gids, .. } =
+        user::resolve(config.user().as_deref().unwrap_or_default(), passwd, group)?;
+    spec.process.user = template::User { uid, gid, additional_gids };
+    spec.root.readonly = false;
     let (found, left_out) = annotations(image, config);
-    let mut all = spec.annotations().clone().unwrap_or_default();
-    all.extend(found);
-    spec.set_annotations(Some(all).filter(|all| !all.is_empty()));
+    spec.annotations.extend(found);
     Ok(Converted { spec, left_out })
-}
-
-fn runtime_user(found: User) -> Result<oci_spec::runtime::User> {
-    let user = UserBuilder::default().uid(found.uid).gid(found.gid);
-    let user = if found.additional_gids.is_empty() { user } else { user.additional_gids(found.additional_gids) };
-    user.build().map_err(|e| crate::error!("{e}"))
 }
 
 /// The image's variables, and those of the base that it does not set (`PATH`, `TERM`).
@@ -122,7 +110,7 @@ mod tests {
         let image = format!(
             r#"{{"os":"linux","architecture":"amd64","created":"2024-01-01T00:00:00Z","rootfs":{{"type":"layers","diff_ids":[]}},"config":{config}}}"#
         );
-        convert(&serde_json::from_str(&image).unwrap(), Spec::default(), b"www:x:33:34::/:\n", b"mail:x:8:www\n")
+        convert(&serde_json::from_str(&image).unwrap(), template::spec(), b"www:x:33:34::/:\n", b"mail:x:8:www\n")
             .unwrap()
     }
 
@@ -132,14 +120,14 @@ mod tests {
             r#"{"Entrypoint":["/bin/nginx","-g"],"Cmd":["x y"],"Env":["PATH=/b","A=1=2"],"WorkingDir":"srv","User":"www"}"#,
         )
         .spec;
-        let process = spec.process().as_ref().unwrap();
-        assert_eq!(process.args().as_deref().unwrap(), ["/bin/nginx", "-g", "x y"]);
-        assert_eq!(process.env().as_ref().unwrap()[..2], ["PATH=/b", "A=1=2"]);
-        assert_eq!(process.env().as_ref().unwrap().iter().filter(|entry| entry.starts_with("PATH=")).count(), 1);
-        assert_eq!(process.cwd().to_str(), Some("/srv"));
-        assert_eq!((process.user().uid(), process.user().gid()), (33, 34));
-        assert_eq!(process.user().additional_gids().as_deref(), Some(&[8][..]));
-        assert_eq!(spec.root().as_ref().unwrap().readonly(), Some(false));
+        let process = &spec.process;
+        assert_eq!(process.args, ["/bin/nginx", "-g", "x y"]);
+        assert_eq!(process.env[..2], ["PATH=/b", "A=1=2"]);
+        assert_eq!(process.env.iter().filter(|entry| entry.starts_with("PATH=")).count(), 1);
+        assert_eq!(process.cwd, "/srv");
+        assert_eq!((process.user.uid, process.user.gid), (33, 34));
+        assert_eq!(process.user.additional_gids, [8]);
+        assert!(!spec.root.readonly);
     }
 
     #[test]
@@ -147,10 +135,7 @@ mod tests {
         for config in
             ["null", "{}", r#"{"Cmd":null,"Entrypoint":null,"Env":null,"Labels":null,"ExposedPorts":null,"User":""}"#]
         {
-            let spec = converted(config).spec;
-            let (process, base) = (spec.process().as_ref().unwrap(), Spec::default());
-            assert_eq!(process.args(), base.process().as_ref().unwrap().args());
-            assert_eq!(process.cwd().to_str(), Some("/"));
+            assert_eq!(converted(config).spec.process, template::spec().process);
         }
     }
 
@@ -160,7 +145,7 @@ mod tests {
             r#"{"StopSignal":"SIGQUIT","ExposedPorts":{"80/tcp":{},"443/tcp":{}},"Labels":{"a":"b",
                 "org.opencontainers.image.created":"never","org.systemd.property.ExecStart":"x","run.oci.hooks.stderr":"/x"}}"#,
         );
-        let found = converted.spec.annotations().as_ref().unwrap();
+        let found = converted.spec.annotations;
         let expected = [
             ("a", "b"),
             ("org.opencontainers.image.architecture", "amd64"),

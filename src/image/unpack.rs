@@ -9,6 +9,7 @@ use super::reference::Reference;
 use super::stream::{Limits, Stream};
 use crate::error;
 use crate::error::{Error, Result};
+use crate::input::template;
 use crate::sys::Called;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -51,10 +52,8 @@ fn fill(layout: &Layout, image: &Image, staged: &Staged, limits: &Limits) -> Res
         layer(layout, blob, &mut tree, position, &mut left).map_err(at)?;
     }
     let (passwd, group) = (account(&tree, "/etc/passwd")?, account(&tree, "/etc/group")?);
-    let converted = convert(&image.config, crate::input::template::spec(), &passwd, &group)?;
-    let mut text = serde_json::to_vec_pretty(&converted.spec).map_err(|e| error!("config.json: {e}"))?;
-    text.push(b'\n');
-    staged.complete(&text)?;
+    let converted = convert(&image.config, template::spec(), &passwd, &group)?;
+    staged.complete(template::to_json(&converted.spec).as_bytes())?;
     Ok(converted.left_out)
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Reading takes two passes. A walk over the text finds what no type can see, at a cost of a few microseconds and without building
 //! anything; then oci-spec's types read it directly. Only a text that the types would misread or refuse is read a second way: as a tree,
-//! rewritten to exact names, where every value of a wrong type is noted and taken out, until the rest can be read. So a wrong
+//! rewritten to exact names and written out again, where every value of a wrong type is noted and taken out, until the rest can be read. So a wrong
 //! type in one place does not hide an empty path in another: every fault is reported, each with its place.
 //!
 //! What goes wrong: a config.json is a stranger's file. It is measured before it is read, and the number and size of what it holds are
@@ -14,10 +14,10 @@ use super::check::check;
 use super::config::{Config, Process};
 use super::keys::{self, Node};
 use super::place::{Piece, Place, Report, place};
+use super::spec::{self, Spec};
 use super::walk::{self, Survey};
 use super::{Fault, convert};
 use crate::error::{Error, Result};
-use oci_spec::runtime as oci;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -115,7 +115,7 @@ pub fn faults_error(faults: &[Fault], file: &str) -> Error {
 
 /// Reads the text of a config.json. Pure. The second part of the result are warnings.
 pub fn parse(text: &[u8]) -> std::result::Result<(Config, Vec<String>), Vec<Fault>> {
-    let mut read: Loaded<oci::Spec> = read(text, &keys::CONFIG, &["process", "execCPUAffinity"])?;
+    let mut read: Loaded<Spec> = read(text, &keys::CONFIG)?;
     let config = read.convert(convert::config);
     if read.value.is_some() {
         check(&config, &mut read.report);
@@ -125,9 +125,8 @@ pub fn parse(text: &[u8]) -> std::result::Result<(Config, Vec<String>), Vec<Faul
 
 /// Reads the text of the file of `exec --process`. Pure. The second part of the result are warnings.
 pub fn parse_process(text: &[u8]) -> std::result::Result<(Process, Vec<String>), Vec<Fault>> {
-    let mut read: Loaded<oci::Process> = read(text, &keys::PROCESS, &["execCPUAffinity"])?;
-    let process =
-        read.convert(|process, apart, report| convert::process::process(process, apart, &Place::Root, report));
+    let mut read: Loaded<spec::Process> = read(text, &keys::PROCESS)?;
+    let process = read.convert(|process, report| convert::process::process(process, &Place::Root, report));
     finish(process, read.report)
 }
 
@@ -143,39 +142,39 @@ fn finish<T>(value: T, report: Report) -> std::result::Result<(T, Vec<String>), 
 struct Loaded<T> {
     /// `None` where the whole is of a wrong type.
     value: Option<T>,
-    /// The value at the place that is read apart.
-    apart: Option<Value>,
     report: Report,
     gone: Removed,
 }
 
 impl<T> Loaded<T> {
-    fn convert<U: Default>(&mut self, convert: impl Fn(&T, Option<&Value>, &mut Report) -> U) -> U {
+    fn convert<U: Default>(&mut self, convert: impl Fn(&T, &mut Report) -> U) -> U {
         let Some(value) = &self.value else { return U::default() };
         let mut report = Report::default();
-        let converted = convert(value, self.apart.as_ref(), &mut report);
+        let converted = convert(value, &mut report);
         self.report.take(report, |place| self.gone.place_in_file(place));
         converted
     }
 }
 
-fn read<T: DeserializeOwned>(
-    text: &[u8],
-    root: &'static Node,
-    apart: &[&str],
-) -> std::result::Result<Loaded<T>, Vec<Fault>> {
+fn read<T: DeserializeOwned>(text: &[u8], root: &'static Node) -> std::result::Result<Loaded<T>, Vec<Fault>> {
     let survey = walk::survey(text, root).map_err(|fault| vec![fault])?;
     let hopeful = !survey.rewrite && survey.report.faults.is_empty();
-    if hopeful && let Ok(value) = serde_json::from_slice(text) {
-        return Ok(Loaded { value: Some(value), apart: None, report: survey.report, gone: Removed::default() });
+    if hopeful && let Ok(value) = typed(text) {
+        return Ok(Loaded { value: Some(value), report: survey.report, gone: Removed::default() });
     }
-    Ok(read_as_tree(text, root, apart, survey))
+    Ok(read_as_tree(text, root, survey))
 }
 
-/// The slow way: as a tree, rewritten, and without what has a wrong type. The tree is built anew for each try, because reading it uses it up:
-/// a tree that stays beside the types it becomes would double the memory.
-fn read_as_tree<T: DeserializeOwned>(text: &[u8], root: &'static Node, apart: &[&str], survey: Survey) -> Loaded<T> {
-    let mut loaded = Loaded { value: None, apart: None, report: survey.report, gone: Removed::default() };
+/// The only place where the types are read, from the only kind of source: each further kind is 100 KB of code and more.
+#[inline(never)]
+fn typed<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(text)
+}
+
+/// The slow way: as a tree, rewritten, and without what has a wrong type. The tree is built anew for each try, because it goes once it is
+/// text: a tree that stays beside the types it becomes would double the memory.
+fn read_as_tree<T: DeserializeOwned>(text: &[u8], root: &'static Node, survey: Survey) -> Loaded<T> {
+    let mut loaded = Loaded { value: None, report: survey.report, gone: Removed::default() };
     for _ in 0..MAX_TYPE_FAULTS {
         let mut tree: Value = match serde_json::from_slice(text) {
             Ok(tree) => tree,
@@ -189,19 +188,18 @@ fn read_as_tree<T: DeserializeOwned>(text: &[u8], root: &'static Node, apart: &[
         if !loaded.gone.remove_from(&mut tree) {
             return loaded;
         }
-        loaded.apart = take(&mut tree, apart);
-        let error = match serde_path_to_error::deserialize::<_, T>(tree) {
+        let exact = tree.to_string().into_bytes();
+        drop(tree);
+        let (pieces, words) = match typed(&exact) {
             Ok(value) => {
                 loaded.value = Some(value);
                 return loaded;
             }
-            Err(error) => error,
+            Err(error) => walk::type_fault(&exact, &error),
         };
-        let pieces: Vec<Piece> = error.path().iter().filter_map(walk::piece).collect();
-        let words = error.inner().to_string();
         // The walk has named every missing key already, by the place of the key itself.
         if !words.starts_with("missing field") || loaded.report.faults.is_empty() {
-            loaded.report.fault(place(&loaded.gone.original(&pieces)), walk::plain_type_error(&words));
+            loaded.report.fault(place(&loaded.gone.original(&pieces)), words);
         }
         if pieces.is_empty() {
             return loaded;
@@ -210,12 +208,6 @@ fn read_as_tree<T: DeserializeOwned>(text: &[u8], root: &'static Node, apart: &[
     }
     loaded.report.fault("", format!("more than {MAX_TYPE_FAULTS} values have a wrong type"));
     loaded
-}
-
-fn take(tree: &mut Value, path: &[&str]) -> Option<Value> {
-    let (last, parents) = path.split_last()?;
-    let object = parents.iter().try_fold(tree, |value, key| value.get_mut(key))?;
-    object.as_object_mut()?.remove(*last)
 }
 
 /// What was taken out of the tree. An element that is gone moves those behind it, but a fault names the place in the file.

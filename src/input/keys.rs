@@ -45,10 +45,6 @@ pub enum Need {
     Required,
     /// A fault when it is missing; this JSON stands in for it, so that the rest of the object can be judged.
     Filled(&'static str),
-    /// Absent means an empty object, which oci-spec does not know.
-    OrEmpty,
-    /// Taken out of the tree and read by ourselves.
-    Apart,
 }
 
 const fn opt(name: &'static str, node: &'static Node) -> Key {
@@ -79,11 +75,7 @@ static CAPABILITIES: Node = List(&Capability);
 pub static PROCESS: Node = Object(&[
     opt("terminal", &Leaf),
     opt("consoleSize", &Object(&[req("height", &Leaf), req("width", &Leaf)])),
-    Key {
-        name: "user",
-        node: &Object(&[opt("uid", &Leaf), opt("gid", &Leaf), opt("umask", &Leaf), opt("additionalGids", &WORDS)]),
-        need: Need::OrEmpty,
-    },
+    opt("user", &Object(&[opt("uid", &Leaf), opt("gid", &Leaf), opt("umask", &Leaf), opt("additionalGids", &WORDS)])),
     opt("args", &WORDS),
     opt("env", &WORDS),
     fill("cwd", &Leaf, r#""/""#),
@@ -115,7 +107,7 @@ pub static PROCESS: Node = Object(&[
             opt("period", &Leaf),
         ]),
     ),
-    Key { name: "execCPUAffinity", node: &Object(&[opt("initial", &Leaf), opt("final", &Leaf)]), need: Need::Apart },
+    opt("execCPUAffinity", &Object(&[opt("initial", &Leaf), opt("final", &Leaf)])),
 ]);
 
 static THROTTLES: Node = List(&Object(&[req("major", &Leaf), req("minor", &Leaf), opt("rate", &Leaf)]));

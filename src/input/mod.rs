@@ -8,6 +8,7 @@ pub mod id;
 mod keys;
 pub mod overrides;
 mod place;
+mod spec;
 pub mod template;
 pub mod user;
 mod walk;

@@ -35,6 +35,39 @@ pub fn place(pieces: &[Piece]) -> String {
     out
 }
 
+/// The place in a JSON text without spaces of the value that begins or ends at an offset: what lies before it has opened every object and
+/// array around the value, and named or counted the value itself.
+pub fn piece_at(text: &[u8], offset: usize) -> Vec<Piece> {
+    let text = &text[..offset.min(text.len())];
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        let start = at;
+        at += 1;
+        match byte {
+            b'{' => pieces.push(Piece::Name(String::new())),
+            b'[' => pieces.push(Piece::Index(0)),
+            b'}' | b']' => drop(pieces.pop()),
+            b',' => {
+                if let Some(Piece::Index(number)) = pieces.last_mut() {
+                    *number += 1;
+                }
+            }
+            b'"' => {
+                while text.get(at).is_some_and(|byte| *byte != b'"') {
+                    at += if text[at] == b'\\' { 2 } else { 1 };
+                }
+                at += 1;
+                if let (Some(b':'), Some(Piece::Name(name))) = (text.get(at), pieces.last_mut()) {
+                    *name = serde_json::from_slice(&text[start..at]).unwrap_or_default();
+                }
+            }
+            _ => {}
+        }
+    }
+    pieces
+}
+
 fn write_key(out: &mut dyn fmt::Write, first: bool, name: &str) -> fmt::Result {
     write!(out, "{}{name}", if first { "" } else { "." })
 }
@@ -149,6 +182,26 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_offset_has_a_place() {
+        let text = br#"{"a":1,"b\"\\":[{"c":[true,"x]"]},-5],"d":{}}"#;
+        let at = |found: &[u8]| text.windows(found.len()).position(|part| part == found).unwrap();
+        for (offset, expected) in [
+            (at(b"1"), "a"),
+            (at(b"1") + 1, "a"),
+            (at(b"true"), r#"["b\"\\"][0].c[0]"#),
+            (at(b"\"x]\"") + 4, r#"["b\"\\"][0].c[1]"#),
+            (at(b",-5"), r#"["b\"\\"][0]"#),
+            (at(b"-5") + 2, r#"["b\"\\"][1]"#),
+            (at(b"{}"), "d"),
+            (at(b"{}") + 2, "d"),
+            (text.len(), ""),
+            (text.len() + 9, ""),
+        ] {
+            assert_eq!(place(&piece_at(text, offset)), expected, "{offset}");
+        }
+    }
 
     #[test]
     fn both_forms_write_a_place_alike() {

@@ -4,97 +4,212 @@
 //! mounts, five new namespaces, three harmless capabilities. On a machine with one cgroup2 a sixth namespace, cgroup, is added, as runc does.
 //! Try it by hand: `runc spec && less config.json`.
 //!
-//! What goes wrong: oci-spec keeps capabilities in hash sets, whose order changes from run to run. The text is put in order afterwards,
-//! because a file that differs each time cannot be compared or kept in git.
+//! The tables here are written as they stand. oci-spec's types could be filled in and written instead, but they know every key there is, for
+//! 80 KB of code that writes no more than this; and they keep capabilities in hash sets, so that the file would differ from run to run.
 
 use super::host::CgroupLayout;
-use oci_spec::runtime::{
-    LinuxBuilder, LinuxCapabilities, LinuxDeviceCgroupBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
-    LinuxResourcesBuilder, Process, RootBuilder, Spec, SpecBuilder, get_default_maskedpaths, get_default_mounts,
-    get_default_readonly_paths,
-};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// The version of the runtime specification that new configurations name.
 pub const OCI_VERSION: &str = "1.3.0";
 
+/// A configuration to be written. What an image may change is public.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Template {
+    oci_version: &'static str,
+    /// The program.
+    pub process: Process,
+    /// Its root file system.
+    pub root: Root,
+    hostname: &'static str,
+    mounts: &'static [Mount],
+    /// Free text; not written while empty.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    linux: Linux,
+}
+
+/// `process`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    terminal: bool,
+    /// Who runs it.
+    pub user: User,
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// `NAME=VALUE`
+    pub env: Vec<String>,
+    /// Absolute, in the container.
+    pub cwd: String,
+    capabilities: Capabilities,
+    rlimits: [Rlimit; 1],
+    no_new_privileges: bool,
+}
+
+/// `process.user`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    /// In the container.
+    pub uid: u32,
+    /// In the container.
+    pub gid: u32,
+    /// Not written while empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub additional_gids: Vec<u32>,
+}
+
+/// `root`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Root {
+    path: &'static str,
+    /// Whether the program cannot change it.
+    pub readonly: bool,
+}
+
+type Words = &'static [&'static str];
+
+// No inheritable capabilities: with them, a file's inheritable bits would come into force inside (CVE-2022-29162).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Capabilities {
+    bounding: Words,
+    effective: Words,
+    permitted: Words,
+    ambient: Words,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Rlimit {
+    #[serde(rename = "type")]
+    name: &'static str,
+    hard: u64,
+    soft: u64,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Mount {
+    destination: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    source: &'static str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    options: Words,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    resources: Resources,
+    namespaces: Vec<Namespace>,
+    masked_paths: Words,
+    readonly_paths: Words,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Resources {
+    devices: [Device; 1],
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Device {
+    allow: bool,
+    access: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Namespace {
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+const fn mount(destination: &'static str, kind: &'static str, source: &'static str, options: Words) -> Mount {
+    Mount { destination, kind, source, options }
+}
+
+static MOUNTS: [Mount; 7] = [
+    mount("/proc", "proc", "proc", &[]),
+    mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+    mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+    mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+    mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+    mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+    mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+];
+
+const MASKED: Words = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/sys/firmware",
+    "/proc/scsi",
+];
+
+const READONLY: Words = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+const CAPABILITIES: Words = &["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
+
+const ENV: [&str; 2] = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"];
+
 /// The configuration that `corten spec` writes on a host with v1 hierarchies.
-pub fn spec() -> Spec {
-    use LinuxNamespaceType::{Ipc, Mount, Network, Pid, Uts};
-    build(&[Pid, Network, Ipc, Uts, Mount])
+pub fn spec() -> Template {
+    build(&["pid", "network", "ipc", "uts", "mount"])
 }
 
 /// The configuration that `corten spec` writes on a host with this layout: with a cgroup namespace where there is one cgroup2.
-pub fn spec_for(layout: &CgroupLayout) -> Spec {
-    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Uts};
+pub fn spec_for(layout: &CgroupLayout) -> Template {
     match layout {
         CgroupLayout::Legacy { .. } => spec(),
-        CgroupLayout::Unified { .. } => build(&[Pid, Network, Ipc, Uts, Mount, Cgroup]),
+        CgroupLayout::Unified { .. } => build(&["pid", "network", "ipc", "uts", "mount", "cgroup"]),
     }
 }
 
-fn build(kinds: &[LinuxNamespaceType]) -> Spec {
-    let namespace =
-        |kind: &LinuxNamespaceType| LinuxNamespaceBuilder::default().typ(*kind).build().expect("no required part");
-    let deny_all = LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build().expect("no required part");
-    let resources = LinuxResourcesBuilder::default().devices(vec![deny_all]).build().expect("no required part");
-    let mut linux = LinuxBuilder::default()
-        .resources(resources)
-        .namespaces(kinds.iter().map(namespace).collect::<Vec<_>>())
-        .masked_paths(get_default_maskedpaths())
-        .readonly_paths(get_default_readonly_paths())
-        .build()
-        .expect("no required part");
-    linux.set_devices(None);
-    // No inheritable capabilities: with them, a file's inheritable bits would come into force inside (CVE-2022-29162).
-    let mut capabilities = LinuxCapabilities::default();
-    capabilities.set_inheritable(None);
-    let mut process = Process::default();
-    process.set_terminal(Some(true)).set_capabilities(Some(capabilities));
-    let mut spec = SpecBuilder::default()
-        .version(OCI_VERSION)
-        .process(process)
-        .root(RootBuilder::default().path("rootfs").readonly(true).build().expect("no required part"))
-        .hostname("corten")
-        .mounts(get_default_mounts())
-        .linux(linux)
-        .build()
-        .expect("no required part");
-    spec.set_annotations(None);
-    spec
+fn build(namespaces: &[&'static str]) -> Template {
+    Template {
+        oci_version: OCI_VERSION,
+        process: Process {
+            terminal: true,
+            user: User::default(),
+            args: vec!["sh".to_owned()],
+            env: ENV.map(str::to_owned).to_vec(),
+            cwd: "/".to_owned(),
+            capabilities: Capabilities {
+                bounding: CAPABILITIES,
+                effective: CAPABILITIES,
+                permitted: CAPABILITIES,
+                ambient: CAPABILITIES,
+            },
+            rlimits: [Rlimit { name: "RLIMIT_NOFILE", hard: 1024, soft: 1024 }],
+            no_new_privileges: true,
+        },
+        root: Root { path: "rootfs", readonly: true },
+        hostname: "corten",
+        mounts: &MOUNTS,
+        annotations: BTreeMap::new(),
+        linux: Linux {
+            resources: Resources { devices: [Device { allow: false, access: "rwm" }] },
+            namespaces: namespaces.iter().map(|kind| Namespace { kind }).collect(),
+            masked_paths: MASKED,
+            readonly_paths: READONLY,
+        },
+    }
 }
 
 /// Pretty JSON, indented by tabs as runc's and ended by a newline, the same at every call.
-pub fn to_json(spec: &Spec) -> String {
+pub fn to_json(template: &Template) -> String {
     let mut out = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
-    spec.serialize(&mut serializer).expect("a Spec has string keys only and memory does not fail");
-    sort_capabilities(&String::from_utf8(out).expect("serde_json writes UTF-8"))
-}
-
-/// Sorts each run of lines that hold one capability. The alternative, a `serde_json::Value` in between, would sort all keys of the file.
-fn sort_capabilities(json: &str) -> String {
-    let mut out = String::with_capacity(json.len() + 1);
-    let mut run: Vec<&str> = Vec::new();
-    for line in json.lines().chain([""]) {
-        let item = line.trim_end_matches(',');
-        if item.trim_start().starts_with("\"CAP_") && item.ends_with('"') {
-            run.push(item);
-            continue;
-        }
-        run.sort_unstable();
-        for (at, item) in run.iter().enumerate() {
-            out.push_str(item);
-            out.push_str(if at + 1 < run.len() { ",\n" } else { "\n" });
-        }
-        run.clear();
-        if !line.is_empty() {
-            out.push_str(line);
-            out.push('\n');
-        }
-    }
-    out
+    template.serialize(&mut serializer).expect("string keys only, and memory does not fail");
+    out.push(b'\n');
+    String::from_utf8(out).expect("serde_json writes UTF-8")
 }
 
 #[cfg(test)]
@@ -103,13 +218,10 @@ mod tests {
     use crate::input::host::Host;
 
     #[test]
-    fn the_text_is_the_same_each_time_and_reads_back() {
+    fn the_text_is_tidy_and_reads_back() {
         let text = to_json(&spec());
-        for _ in 0..20 {
-            assert_eq!(to_json(&spec()), text);
-        }
         assert!(
-            text.starts_with("{\n\t\"ociVersion\": \"1.3.0\",\n\t\"root\": {\n\t\t\"path\": \"rootfs\",\n"),
+            text.starts_with("{\n\t\"ociVersion\": \"1.3.0\",\n\t\"process\": {\n\t\t\"terminal\": true,\n"),
             "{text}"
         );
         assert!(text.ends_with("\n}\n"));
@@ -117,7 +229,9 @@ mod tests {
             text.contains("\"CAP_AUDIT_WRITE\",\n\t\t\t\t\"CAP_KILL\",\n\t\t\t\t\"CAP_NET_BIND_SERVICE\"\n\t\t\t]"),
             "{text}"
         );
-        assert_eq!(serde_json::from_str::<Spec>(&text).unwrap(), spec());
+        let read: oci_spec::runtime::Spec = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.version(), OCI_VERSION);
+        assert_eq!(*read.mounts(), Some(oci_spec::runtime::get_default_mounts()));
     }
 
     #[test]
@@ -140,12 +254,12 @@ mod tests {
         };
         assert!(done.status.success(), "{done:?}");
         let theirs = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
-        let mut theirs: serde_json::Value = serde_json::from_str(&theirs).unwrap();
-        let mut ours: serde_json::Value = serde_json::from_str(&to_json(&spec_for(&Host::read().cgroups))).unwrap();
-        for name in ["ociVersion", "hostname"] {
-            theirs[name] = serde_json::Value::Null;
-            ours[name] = serde_json::Value::Null;
-        }
-        assert_eq!(ours, theirs);
+        let ours = to_json(&spec_for(&Host::read().cgroups));
+        // The whole text, with the order of its keys: only the version and the name are ours.
+        let rest = |text: &str| -> Vec<String> {
+            let own = |line: &&str| !line.starts_with("\t\"ociVersion\"") && !line.starts_with("\t\"hostname\"");
+            text.lines().filter(own).map(str::to_owned).collect()
+        };
+        assert_eq!(rest(&ours), rest(&theirs));
     }
 }

@@ -12,7 +12,7 @@ use super::Fault;
 use super::convert::process::capability_number;
 use super::keys::Node::{self, Capability, Leaf, SchedulerFlag, Unknown, Unsigned, Word};
 use super::keys::{Key, Need};
-use super::place::{Piece, Report, place, quote};
+use super::place::{Piece, Report, piece_at, place, quote};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -67,12 +67,11 @@ pub fn survey(text: &[u8], root: &'static Node) -> Result<Survey, Fault> {
 
 fn syntax_fault(text: &[u8], error: &serde_json::Error, at: &[Piece]) -> Fault {
     let (line, column) = (error.line(), error.column());
-    let words = error.to_string();
-    let words = words.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&words);
+    let words = without_position(error);
     let cause = if text.iter().all(u8::is_ascii_whitespace) {
         "empty".to_owned()
     } else if error.is_data() {
-        words.to_owned()
+        words
     } else if words == "recursion limit exceeded" {
         format!("line {line}, column {column}: nested deeper than 127 levels")
     } else if error.is_eof() {
@@ -255,7 +254,6 @@ impl<'de> Visitor<'de> for Walk<'_> {
                         self.fault("given twice");
                     }
                     seen |= 1 << at;
-                    self.survey.rewrite |= keys[at].need == Need::Apart;
                 }
                 (Seen::Something, None) => {}
             }
@@ -263,8 +261,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
         }
         for (at, key) in keys.iter().enumerate().filter(|(at, _)| seen & (1 << at) == 0) {
             match key.need {
-                Need::Optional | Need::Apart => {}
-                Need::OrEmpty => self.survey.rewrite = true,
+                Need::Optional => {}
                 Need::Required | Need::Filled(_) => {
                     self.survey.at.push(Piece::Key(keys[at].name));
                     self.fault("missing");
@@ -350,9 +347,6 @@ pub fn rewrite(value: &mut Value, node: &'static Node) {
                     (Need::Filled(json), None) => {
                         map.insert(key.name.to_owned(), serde_json::from_str(json).unwrap_or_default());
                     }
-                    (Need::OrEmpty, None) => {
-                        map.insert(key.name.to_owned(), Value::Object(Default::default()));
-                    }
                     (_, None) => {}
                 }
             }
@@ -387,18 +381,32 @@ fn is_empty_word(value: &Value, node: &Node) -> bool {
     matches!(node, Node::Word) && value.as_str() == Some("")
 }
 
-/// The step of a place that serde_path_to_error saw.
-pub fn piece(segment: &serde_path_to_error::Segment) -> Option<Piece> {
-    use serde_path_to_error::Segment;
-    match segment {
-        Segment::Seq { index } => Some(Piece::Index(*index)),
-        Segment::Map { key } => Some(Piece::Name(key.clone())),
-        Segment::Enum { .. } | Segment::Unknown => None,
+/// What the types refused in a tree's text, and where.
+pub fn type_fault(text: &[u8], error: &serde_json::Error) -> (Vec<Piece>, String) {
+    let words = without_position(error);
+    // The text is one line, so the column is an offset; where a word of a fixed set should be, it counts from 1.
+    if !error.is_syntax() {
+        return (piece_at(text, error.column()), plain_type_error(&words));
     }
+    let at = error.column().saturating_sub(1);
+    let value = text.get(at..).unwrap_or_default();
+    let end = value.iter().position(|byte| b",]}".contains(byte)).unwrap_or(value.len());
+    let found = match value.first() {
+        Some(b'[') => "sequence".to_owned(),
+        Some(b't' | b'f') => format!("boolean {}", value[..end].escape_ascii()),
+        _ => format!("number {}", value[..end].escape_ascii()),
+    };
+    (piece_at(text, at), plain_type_error(&format!("invalid type: {found}, expected string or map")))
+}
+
+fn without_position(error: &serde_json::Error) -> String {
+    let words = error.to_string();
+    let end = format!(" at line {} column {}", error.line(), error.column());
+    words.strip_suffix(&end).unwrap_or(&words).to_owned()
 }
 
 /// serde's words for a wrong type in ours: `is the string "x", not a number from 0 to 4294967295`.
-pub fn plain_type_error(words: &str) -> String {
+fn plain_type_error(words: &str) -> String {
     const EXPECTED: [(&str, &str); 12] = [
         ("u8", "a number from 0 to 255"),
         ("u16", "a number from 0 to 65535"),

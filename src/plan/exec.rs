@@ -65,7 +65,7 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
     let tasks: Vec<PathBuf> = directories.iter().map(|directory| directory.join("tasks")).collect();
     match &into {
         Some(dir) => {
-            plan.parent(Step::OpenCgroup(dir.clone()), "cgroup", "the process is born in the container's cgroup")
+            plan.parent(Step::CloneCgroup(dir.clone()), "cgroup", "the process is born in the container's cgroup")
         }
         None => plan.parent(Step::OpenTasks(tasks.clone()), "cgroup", "a path of the host"),
     }

@@ -28,6 +28,7 @@ impl fmt::Display for Step {
                 Ok(())
             }
             Step::OpenCgroup(dir) => write!(f, "openat({dir:?}, O_PATH)"),
+            Step::CloneCgroup(dir) => write!(f, "open_tree({dir:?}, CLONE)"),
             Step::Attach(count) => {
                 for index in 0..*count {
                     write!(f, "{}write(tasks, \"0\")", if index == 0 { "" } else { "; " })?;
@@ -96,7 +97,9 @@ impl Step {
             Step::Tell(_) | Step::Await(_) | Step::Console(_) | Step::Hold(Hold::Gate) | Step::AwaitStart => "unix(7)",
             Step::Record(_) => "rename(2)",
             Step::Hold(Hold::Lock) => "flock(2)",
-            Step::Cgroup(_) | Step::OpenTasks(_) | Step::OpenCgroup(_) | Step::Attach(_) => "cgroups(7)",
+            Step::Cgroup(_) | Step::OpenTasks(_) | Step::OpenCgroup(_) | Step::CloneCgroup(_) | Step::Attach(_) => {
+                "cgroups(7)"
+            }
             Step::Affinity(_) => "sched_setaffinity(2)",
             Step::Namespace(_) => "namespaces(7)",
             Step::Clone(_) => "clone3(2)",

@@ -53,7 +53,7 @@ pub const LAWS: &[Law] = &[
         all_before(lines, |step| matches!(step, Step::Cgroup(_)), is_clone, Side::Parent)
     }),
     ("the first process enters its cgroup in one way, by what was opened before", |lines| {
-        let opened = position(lines, |step| matches!(step, Step::OpenCgroup(_)));
+        let opened = position(lines, |step| matches!(step, Step::OpenCgroup(_) | Step::CloneCgroup(_)));
         let tasks = lines.iter().find_map(|line| match &line.step {
             Step::OpenTasks(files) => Some(files.len()),
             _ => None,
@@ -137,7 +137,12 @@ pub const LAWS: &[Law] = &[
         let opens = |step: &Step| {
             matches!(
                 step,
-                Step::OpenProc | Step::OpenCgroup(_) | Step::OpenTasks(_) | Step::OpenPidFile(_) | Step::Console(_)
+                Step::OpenProc
+                    | Step::OpenCgroup(_)
+                    | Step::CloneCgroup(_)
+                    | Step::OpenTasks(_)
+                    | Step::OpenPidFile(_)
+                    | Step::Console(_)
             )
         };
         let named = has(lines, |step| matches!(step, Step::PidFile(_)));
@@ -431,9 +436,12 @@ fn can(side: Side, step: &Step) -> bool {
     use namespaces::Action as Namespace;
     match step {
         Step::Tell(_) | Step::Await(_) | Step::OpenProc => true,
-        Step::Record(_) | Step::Cgroup(_) | Step::OpenTasks(_) | Step::OpenCgroup(_) | Step::Console(_) => {
-            side == Side::Parent
-        }
+        Step::Record(_)
+        | Step::Cgroup(_)
+        | Step::OpenTasks(_)
+        | Step::OpenCgroup(_)
+        | Step::CloneCgroup(_)
+        | Step::Console(_) => side == Side::Parent,
         Step::Hold(_) | Step::Clone(_) | Step::PidFile(_) | Step::OpenPidFile(_) => side == Side::Parent,
         Step::IdMap(idmap::Action::Write(..)) => side == Side::Parent,
         Step::Namespace(Namespace::Join(_) | Namespace::Unshare(_) | Namespace::LoopbackUp) => side == Side::Child,

@@ -12,7 +12,7 @@ pub mod laws;
 pub mod step;
 
 use crate::input::Fault;
-use crate::input::config::{Config, ConsoleSize, Namespace, NamespaceKind, Process};
+use crate::input::config::{Action, Config, ConsoleSize, Namespace, NamespaceKind, Process};
 use crate::input::host::{CgroupLayout, Host};
 use crate::setup::cgroup::Cgroup;
 use crate::setup::namespaces::Birth;
@@ -124,7 +124,7 @@ impl Plan {
 
 /// How a container is made, and the cgroup that it will have.
 ///
-/// Read it from top to bottom; the third column says why a line stands where it stands.
+/// Read it from top to bottom; the last words of each line say why it stands where it stands.
 pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Plan, Cgroup), Vec<Fault>> {
     let mut plan = Plan::default();
     let linux = &config.linux;
@@ -177,7 +177,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
         );
     }
     for (kind, path) in &arrangement.joined {
-        let place = format!("linux.namespaces {}", namespaces::file(*kind));
+        let place = format!("linux.namespaces {}", namespaces::word(*kind));
         plan.parent(
             Step::Namespace(namespaces::Action::Open(*kind, path.clone())),
             place,
@@ -267,7 +267,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     }
     if !arrangement.intermediate {
         for (kind, _) in arrangement.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid) {
-            let place = format!("linux.namespaces {}", namespaces::file(*kind));
+            let place = format!("linux.namespaces {}", namespaces::word(*kind));
             plan.child(
                 Step::Namespace(namespaces::Action::Join(*kind)),
                 place,
@@ -303,7 +303,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     if new(NamespaceKind::Network) {
         plan.child(
             Step::Namespace(namespaces::Action::LoopbackUp),
-            "linux.namespaces net",
+            "linux.namespaces network",
             "a new network namespace has only a lo that is down",
         );
     }
@@ -569,6 +569,17 @@ fn check(config: &Config) -> Vec<Fault> {
                 faults.push(Fault::new(place, "set, but there is no mount namespace: it would change the host"));
             }
         }
+    }
+    if linux.mount_label.as_ref().is_some_and(|label| !label.is_empty()) {
+        faults.push(Fault::new("linux.mountLabel", "SELinux labels of mounts are not in this version"));
+    }
+    if let Some(seccomp) = &linux.seccomp
+        && seccomp.rules.iter().any(|rule| rule.action == Action::Notify)
+    {
+        faults.push(Fault::new(
+            "linux.seccomp.listenerPath",
+            "handing SCMP_ACT_NOTIFY to an agent is not in this version",
+        ));
     }
     faults
 }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub enum Side {
     /// The runtime.
     Parent,
-    /// The container's first process, before it becomes the program.
+    /// The process that becomes the program: the container's first one, or that of `exec`.
     Child,
 }
 
@@ -91,6 +91,8 @@ pub enum Step {
     OpenTasks(Vec<PathBuf>),
     /// Opens the cgroup2 directory to be born in.
     OpenCgroup(PathBuf),
+    /// As [`Step::OpenCgroup`], through a mount of that directory alone: no `..` leads out of it, whoever gets hold of the descriptor.
+    CloneCgroup(PathBuf),
     /// Writes `0` to each open `tasks` file.
     Attach(usize),
     /// Sets the processors it may run on; `None`: all that its cgroup has.
@@ -105,7 +107,7 @@ pub enum Step {
     Clone(Clone),
     /// Writes id maps, becomes root.
     IdMap(idmap::Action),
-    /// setsid(2)
+    /// A session of its own, and the file mask 022: setsid(2), umask(2).
     Session,
     /// Opens the host's procfs, for what is written there later.
     OpenProc,

@@ -65,7 +65,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// The beginning.
+    /// Before the first line: nothing is open yet.
     pub fn new(state: State, bundle: PathBuf) -> Self {
         Context {
             store: None,

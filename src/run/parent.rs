@@ -50,6 +50,11 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
             context.held.proc = Some(crate::sys::path::host_proc().map_err(worded)?);
             Ok(())
         }
+        Step::CloneCgroup(dir) => {
+            let clone = crate::sys::mount::clone_at(nix::fcntl::AT_FDCWD, dir, crate::sys::mount::Reach::This);
+            context.cgroup = Some(clone.called(|| format!("open_tree({dir:?}, CLONE)")).map_err(worded)?);
+            Ok(())
+        }
         Step::Namespace(action) => action.apply(&mut context.namespaces).map_err(worded),
         Step::Mount(action) => action.apply(&mut context.held).map_err(worded),
         Step::Console(socket) => console(socket.as_deref(), context).map_err(worded),
@@ -196,6 +201,7 @@ fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
             context.wire = Some(theirs);
             context.console_end = None;
             context.cgroup = None;
+            context.pid_file = None;
             drop(ours);
             super::wait::restore_signals();
         }
@@ -207,7 +213,8 @@ fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
 /// other inside. So a short-lived process enters, clones a sibling of its own, hands over its pidfd, and ends.
 fn through_intermediate(how: &Clone, context: &mut Context) -> crate::sys::Result<Side> {
     let (ours, theirs) = socket::pair()?;
-    match clone3(0, None, Parent::Caller)? {
+    // v2: born in the cgroup by the rights of the host's root, and its child with it: inside the user namespace there are none.
+    match clone3(0, context.cgroup.as_ref().map(AsFd::as_fd), Parent::Caller)? {
         Side::Parent { pidfd, .. } => {
             drop(theirs);
             let message = socket::receive(&ours)?;
@@ -222,7 +229,7 @@ fn through_intermediate(how: &Clone, context: &mut Context) -> crate::sys::Resul
             drop(ours);
             let made = context.namespaces.enter_all().and_then(|()| {
                 crate::setup::idmap::Action::BecomeRoot.apply(0)?;
-                clone3(how.flags, context.cgroup.as_ref().map(AsFd::as_fd), Parent::CallersParent)
+                clone3(how.flags, None, Parent::CallersParent)
             });
             match made {
                 Ok(Side::Child) => Ok(Side::Child),

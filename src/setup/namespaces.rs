@@ -69,7 +69,7 @@ const KINDS: [NamespaceKind; 8] = [
 ];
 
 /// The name of a kind in the configuration.
-fn word(kind: NamespaceKind) -> &'static str {
+pub fn word(kind: NamespaceKind) -> &'static str {
     match kind {
         NamespaceKind::Mount => "mount",
         NamespaceKind::Network => "network",

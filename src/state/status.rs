@@ -6,7 +6,7 @@
 //! | not recorded, creator dead | | stopped |
 //! | dead, a zombie, another process, another boot | | stopped |
 //! | alive | held, `create` not finished, or no gate | creating |
-//! | alive | held | created |
+//! | alive | held | created, or paused if its cgroup is frozen |
 //! | alive | free: it has executed its program | running, or paused if its cgroup is frozen |
 
 use super::store::Entry;

@@ -134,7 +134,11 @@ fn load(instructions: &[Instruction], log: &mut [u8]) -> nix::Result<OwnedFd> {
     };
     // SAFETY: `Load` is the layout of BPF_PROG_LOAD up to prog_name; the three addresses are those of slices and a literal
     // that outlive the call, and the counts are their lengths.
-    let fd = unsafe { bpf(PROG_LOAD, &mut attributes) }?;
+    let mut load = || unsafe { bpf(PROG_LOAD, &mut attributes) };
+    // The verifier gives up when a signal is pending, be it blocked or one that only stops and continues us.
+    let fd = (0..5)
+        .find_map(|_| load().map_or_else(|errno| (errno != Errno::EAGAIN).then_some(Err(errno)), |fd| Some(Ok(fd))));
+    let fd = fd.unwrap_or(Err(Errno::EAGAIN))?;
     // SAFETY: the call succeeded, so `fd` is a new descriptor (close-on-exec, as all of bpf's are) that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }

@@ -4,6 +4,7 @@
 //! Linux 5.2 and later, pidfds, seccomp, bpf). A failed call is shown as strace would show it.
 #![allow(unsafe_code)]
 
+pub mod alloc;
 #[cfg(test)]
 pub mod alone;
 #[cfg(feature = "image")]

@@ -41,7 +41,7 @@ pub fn protect(verb: Option<&str>) -> Result<()> {
     if !verb.is_some_and(|verb| EXPOSED.contains(&verb)) || !nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    let exe = CStr::from_bytes_with_nul(b"/proc/self/exe\0").expect("ends with its only NUL");
+    let exe = c"/proc/self/exe";
     let own =
         open(exe, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).called(|| "openat(\"/proc/self/exe\")".into())?;
     if is_safe(&own) {

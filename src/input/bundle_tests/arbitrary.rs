@@ -110,9 +110,7 @@ fn the_full_one_is_good() {
 
 #[test]
 fn both_ways_of_reading_agree() {
-    let mut value = full();
-    value["process"].as_object_mut().unwrap().remove("execCPUAffinity");
-    let text = serde_json::to_string(&value).unwrap();
+    let text = serde_json::to_string(&full()).unwrap();
     // One key in odd case sends the same text the slow way.
     let odd = text.replacen("\"hostname\"", "\"hostName\"", 1);
     assert_eq!(parse(text.as_bytes()).unwrap(), parse(odd.as_bytes()).unwrap());

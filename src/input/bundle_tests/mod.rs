@@ -235,7 +235,10 @@ fn process_values() {
             json!({"process": {"execCPUAffinity": {"initial": "9-3"}}}),
             "process.execCPUAffinity.initial: the range \"9-3\" runs backwards",
         ),
-        (json!({"process": {"execCPUAffinity": {"final": 3}}}), "process.execCPUAffinity.final: is not a string"),
+        (
+            json!({"process": {"execCPUAffinity": {"final": 3}}}),
+            "process.execCPUAffinity.final: is the integer 3, not a string",
+        ),
         (json!({"process": {"execCPUAffinity": []}}), "process.execCPUAffinity: is an array, not an object"),
     ]);
     let process = good(json!({"process": {

@@ -32,6 +32,17 @@ fn json_that_is_no_configuration() {
             "linux.seccomp.defaultAction: is an object, not a single value",
         ),
         (json!({"hostname": {}}), "hostname: is an object, not a single value"),
+        (
+            json!({"mounts": [{"destination": "/x"}, {"destination": ["/y"]}]}),
+            "mounts[1].destination: is an array, not a string",
+        ),
+        (json!({"linux": {"namespaces": [{"type": 5}]}}), "linux.namespaces[0].type: is the number 5, not a string"),
+        (json!({"linux": {"namespaces": [{"type": ["pid"]}]}}), "linux.namespaces[0].type: is an array, not a string"),
+        (json!({"linux": {"rootfsPropagation": true}}), "linux.rootfsPropagation: is the boolean true, not a string"),
+        (
+            json!({"process": {"scheduler": {"policy": "SCHED_RR", "priority": 1, "flags": [-1.5]}}}),
+            "process.scheduler.flags[0]: is the number -1.5, not a string",
+        ),
         (json!({"process": {"args": "sh -c"}}), "process.args: is the string \"sh -c\", not an array"),
     ]);
     let missing: Vec<_> = parse(b"{}").unwrap_err().iter().map(ToString::to_string).collect();

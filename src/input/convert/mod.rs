@@ -14,8 +14,8 @@ pub mod seccomp;
 
 use super::config::{Config, Hook, Hooks, IdMapping, Mount, Root};
 use super::place::{Place, Report, quote};
+use super::spec::Spec;
 use oci_spec::runtime as oci;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The longest path that the kernel takes, its final NUL not counted (`PATH_MAX`).
@@ -24,27 +24,27 @@ const MAX_PATH: usize = 4095;
 /// The longest host or domain name (`__NEW_UTS_LEN`).
 const MAX_UTS: usize = 64;
 
-/// The whole configuration. `affinity` is `process.execCPUAffinity`, which oci-spec's pattern reads wrongly.
-pub fn config(spec: &oci::Spec, affinity: Option<&Value>, report: &mut Report) -> Config {
+/// The whole configuration.
+pub fn config(spec: &Spec, report: &mut Report) -> Config {
     let top = Place::Root;
-    let version = spec.version();
+    let version = &spec.oci_version;
     if !is_version_1(version) {
         report.fault(top.key("ociVersion"), format!("{} is not a version 1.x of the specification", quote(version)));
     }
-    let annotations = spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
-    if spec.annotations().as_ref().is_some_and(|map| map.contains_key("")) {
+    let annotations = spec.annotations.iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+    if spec.annotations.as_ref().is_some_and(|map| map.contains_key("")) {
         report.fault(top.key("annotations"), "has an empty key");
     }
     Config {
         oci_version: version.clone(),
-        root: root(spec.root().as_ref(), &top.key("root"), report),
-        process: spec.process().as_ref().map(|p| process::process(p, affinity, &top.key("process"), report)),
-        hostname: uts_name(spec.hostname(), &top.key("hostname"), report),
-        domainname: uts_name(spec.domainname(), &top.key("domainname"), report),
-        mounts: each(list(spec.mounts()), &top.key("mounts"), report, mount),
-        hooks: spec.hooks().as_ref().map(|h| hooks(h, &top.key("hooks"), report)).unwrap_or_default(),
+        root: root(spec.root.as_ref(), &top.key("root"), report),
+        process: spec.process.as_ref().map(|p| process::process(p, &top.key("process"), report)),
+        hostname: uts_name(&spec.hostname, &top.key("hostname"), report),
+        domainname: uts_name(&spec.domainname, &top.key("domainname"), report),
+        mounts: each(list(&spec.mounts), &top.key("mounts"), report, mount),
+        hooks: spec.hooks.as_ref().map(|h| hooks(h, &top.key("hooks"), report)).unwrap_or_default(),
         annotations,
-        linux: spec.linux().as_ref().map(|l| linux::linux(l, &top.key("linux"), report)).unwrap_or_default(),
+        linux: spec.linux.as_ref().map(|l| linux::linux(l, &top.key("linux"), report)).unwrap_or_default(),
     }
 }
 

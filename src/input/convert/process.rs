@@ -6,8 +6,8 @@
 use super::{each, list, path, text};
 use crate::input::config::{Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User};
 use crate::input::place::{Place, Report, quote};
+use crate::input::spec;
 use oci_spec::runtime::{self as oci, Capability as Cap, LinuxSchedulerPolicy as Policy, PosixRlimitType as Limit};
-use serde_json::Value;
 
 /// The capabilities in the order of their numbers in `linux/capability.h`.
 const CAPABILITIES: [(&str, Cap); 41] = [
@@ -84,14 +84,14 @@ pub fn capability_number(name: &str) -> Option<u32> {
 }
 
 /// `process`.
-pub fn process(process: &oci::Process, affinity: Option<&Value>, place: &Place, report: &mut Report) -> Process {
-    let args = list(process.args()).to_vec();
+pub fn process(process: &spec::Process, place: &Place, report: &mut Report) -> Process {
+    let args = list(&process.args).to_vec();
     if args.is_empty() {
         report.fault(place.key("args"), "is empty: there is no program to run");
     } else if args[0].is_empty() {
         report.fault(place.key("args").index(0), "is empty: there is no program to run");
     }
-    let env = list(process.env()).to_vec();
+    let env = list(&process.env).to_vec();
     for (at, entry) in env.iter().enumerate() {
         // The entry itself is not shown: it may hold a secret.
         match entry.split_once('=') {
@@ -101,29 +101,32 @@ pub fn process(process: &oci::Process, affinity: Option<&Value>, place: &Place, 
         }
     }
     let at = place.key("cwd");
-    if process.cwd().is_relative() {
-        report.fault(at, format!("{} is not an absolute path", quote(&process.cwd().to_string_lossy())));
+    if process.cwd.is_relative() {
+        report.fault(at, format!("{} is not an absolute path", quote(&process.cwd.to_string_lossy())));
     }
     Process {
-        terminal: process.terminal().unwrap_or(false),
-        console_size: process.console_size().as_ref().map(|size| console_size(size, &place.key("consoleSize"), report)),
-        user: user(process.user(), &place.key("user"), report),
+        terminal: process.terminal.unwrap_or(false),
+        console_size: process.console_size.as_ref().map(|size| console_size(size, &place.key("consoleSize"), report)),
+        user: user(&process.user, &place.key("user"), report),
         args,
         env,
-        cwd: path(process.cwd(), &at, report),
-        capabilities: process.capabilities().as_ref().map(capabilities),
-        rlimits: rlimits(list(process.rlimits()), &place.key("rlimits"), report),
-        no_new_privileges: process.no_new_privileges().unwrap_or(false),
-        apparmor_profile: text(process.apparmor_profile()),
-        selinux_label: text(process.selinux_label()),
-        oom_score_adj: process.oom_score_adj().inspect(|score| {
+        cwd: path(&process.cwd, &at, report),
+        capabilities: process.capabilities.as_ref().map(capabilities),
+        rlimits: rlimits(list(&process.rlimits), &place.key("rlimits"), report),
+        no_new_privileges: process.no_new_privileges.unwrap_or(false),
+        apparmor_profile: text(&process.apparmor_profile),
+        selinux_label: text(&process.selinux_label),
+        oom_score_adj: process.oom_score_adj.inspect(|score| {
             if !(-1000..=1000).contains(score) {
                 report.fault(place.key("oomScoreAdj"), format!("{score} is not between -1000 and 1000"));
             }
         }),
-        io_priority: process.io_priority().as_ref().map(|io| io_priority(io, &place.key("ioPriority"), report)),
-        scheduler: process.scheduler().as_ref().map(|s| scheduler(s, &place.key("scheduler"), report)),
-        exec_cpu_affinity: affinity.map(|lists| exec_cpu_affinity(lists, &place.key("execCPUAffinity"), report)),
+        io_priority: process.io_priority.as_ref().map(|io| io_priority(io, &place.key("ioPriority"), report)),
+        scheduler: process.scheduler.as_ref().map(|s| scheduler(s, &place.key("scheduler"), report)),
+        exec_cpu_affinity: process
+            .exec_cpu_affinity
+            .as_ref()
+            .map(|lists| exec_cpu_affinity(lists, &place.key("execCPUAffinity"), report)),
     }
 }
 
@@ -261,17 +264,11 @@ fn scheduler_flag(flag: &oci::LinuxSchedulerFlag) -> u64 {
     }
 }
 
-fn exec_cpu_affinity(lists: &Value, place: &Place, report: &mut Report) -> ExecCpuAffinity {
-    let Some(lists) = lists.as_object() else {
-        report.fault(place, "is not an object");
-        return ExecCpuAffinity::default();
+fn exec_cpu_affinity(lists: &spec::Affinity, place: &Place, report: &mut Report) -> ExecCpuAffinity {
+    let mut read = |list: &Option<String>, name| {
+        cpu_list(list.as_deref()?).map_err(|cause| report.fault(place.key(name), cause)).ok().flatten()
     };
-    let mut read = |name: &'static str| {
-        let value = lists.get(name)?;
-        let parsed = value.as_str().ok_or_else(|| "is not a string".to_owned()).and_then(cpu_list);
-        parsed.map_err(|cause| report.fault(place.key(name), cause)).ok().flatten()
-    };
-    ExecCpuAffinity { initial: read("initial"), r#final: read("final") }
+    ExecCpuAffinity { initial: read(&lists.initial, "initial"), r#final: read(&lists.r#final, "final") }
 }
 
 /// `0-2, 7` as numbers, sorted; empty is absent.

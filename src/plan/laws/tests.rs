@@ -148,7 +148,7 @@ const BREACHES: &[Breach] = &[
         move_before(l, |s| matches!(s, Step::Terminal(_)), |s| *s == Step::Session);
     }),
     ("paths of the host are opened before the parent is inside", "exec", |l| {
-        move_before(l, |s| matches!(s, Step::Namespace(_)), |s| matches!(s, Step::OpenCgroup(_)));
+        move_before(l, |s| matches!(s, Step::Namespace(_)), |s| matches!(s, Step::CloneCgroup(_)));
     }),
     ("the root is cut off from the host's and opened before anything is made in it", "mounts", |l| {
         move_before(l, is_mount, |s| matches!(s, Step::Rootfs(rootfs::Action::Propagate(_))));

@@ -17,7 +17,7 @@
 //!
 //! What we do: [`decide`] turns `linux.cgroupsPath` and `linux.resources` into the directories of one container and a list of
 //! [`Change`]s, made before the container's first process exists, so that no instant of its life is without limits. The process is
-//! born in its group ([`Cgroup::open_directory`], for `CLONE_INTO_CGROUP`) or puts itself there ([`Cgroup::open_tasks`]). `control` is what
+//! born in its group ([`Cgroup::open_directory`], for `CLONE_INTO_CGROUP`) or puts itself there ([`Cgroup::tasks`]). `control` is what
 //! happens to the group afterwards: freeze, kill, remove.
 //!
 //! - `v1` and `v2` are two tables: which file, with which value, for each limit; `table` is what they have in common, `devices` makes

@@ -16,8 +16,8 @@
 //! What goes wrong: a filter of more than 4096 instructions is refused, and every call that the kernel cannot answer from its bitmap
 //! runs through it. A chain with one comparison per name takes 300 steps for the last; a tree takes 9.
 
+use super::hash::Map;
 use crate::sys::seccomp::Instruction;
-use std::collections::HashMap;
 
 /// The instructions that we use, of `linux/bpf_common.h`.
 pub mod code {
@@ -80,7 +80,7 @@ enum Kind {
 #[derive(Debug, Default)]
 pub struct Graph {
     nodes: Vec<Kind>,
-    known: HashMap<Kind, Node>,
+    known: Map<Kind, Node>,
 }
 
 impl Graph {
@@ -179,7 +179,7 @@ pub fn assemble(graph: &Graph, root: Node) -> Vec<Instruction> {
     let mut writer = Writer {
         graph,
         backwards: Vec::with_capacity(graph.size() + 16),
-        places: HashMap::with_capacity(graph.size()),
+        places: Map::with_capacity_and_hasher(graph.size(), Default::default()),
     };
     writer.write(root);
     writer.backwards.reverse();
@@ -191,7 +191,7 @@ struct Writer<'a> {
     /// Last instruction first: a place is the distance from the end.
     backwards: Vec<Instruction>,
     /// Where a node was written last, for each content of the accumulator with which it is entered. A verdict needs none.
-    places: HashMap<Key, usize>,
+    places: Map<Key, usize>,
 }
 
 /// A node, and what the accumulator holds on entering it.

@@ -6,9 +6,9 @@
 //! above 40) cost one question for the high half and three for the low one.
 
 use super::bpf::{Graph, Node, Question, Word};
+use super::hash::Map;
 use crate::input::config::{Operator, SeccompArg};
 use std::cmp::Ordering;
-use std::collections::HashMap;
 
 /// One condition, with as many bits as the architecture's arguments have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -239,7 +239,7 @@ pub fn first_match(graph: &mut Graph, rules: &[Rule], bits: u32, default: u32) -
     }
     let default = graph.verdict(default);
     let start = Known::start(bits);
-    let mut search = Search { graph, rules, halves, start: start.clone(), default, met: HashMap::new() };
+    let mut search = Search { graph, rules, halves, start: start.clone(), default, met: Map::default() };
     // Remembering pays while it saves questions. Without it every condition asks at most three.
     let most = 3 * rules.iter().map(|rule| rule.conditions.len()).sum::<usize>();
     search.from((0, 0, start.clone()), most).or_else(|| {
@@ -258,7 +258,7 @@ struct Search<'a> {
     halves: Vec<u16>,
     start: Known,
     default: Node,
-    met: HashMap<Place, Node>,
+    met: Map<Place, Node>,
 }
 
 /// From this condition of this rule on.

@@ -32,13 +32,14 @@ use crate::input::config::{Action, Arch, Seccomp};
 use crate::sys::seccomp::{self as kernel, Instruction};
 use crate::sys::{self, Called};
 use bpf::{Graph, Node, Question, Word};
+use hash::Map;
 use rules::Part;
-use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
 
 pub mod bpf;
 mod condition;
+mod hash;
 mod rules;
 pub mod simulate;
 pub mod table;
@@ -123,7 +124,7 @@ fn compile(profile: &Seccomp, native: Arch) -> Result<Vec<Instruction>, Fault> {
     let mut root = graph.verdict(rules::WRONG_ARCH);
     // The own architecture is asked for first, so it is put on top last.
     for section in rules::sections(profile, native).into_iter().rev() {
-        let mut met: HashMap<Part, Node> = HashMap::new();
+        let mut met: Map<Part, Node> = Map::default();
         let mut parts: Vec<(u32, Node)> = Vec::with_capacity(section.parts.len());
         for (first, part) in section.parts {
             let node = match part {

@@ -1,0 +1,83 @@
+//! The two outermost objects of config.json: the whole, and `process`. All that is in them are oci-spec's types.
+//!
+//! oci-spec's own `Spec` also reads the parts for Windows, Solaris, z/OS, FreeBSD and virtual machines, and its `Process` brings a regular
+//! expression for `execCPUAffinity`, which reads `0-3, 7` wrongly. Nothing here would use the former, and the engine behind the latter is a fifth
+//! of a program. So these two are ours, field by field as the specification has them; docs/design.md, Size, has the figures.
+
+use oci_spec::runtime as oci;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+/// config.json as it is written: an absent key is `None`, whatever its default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spec {
+    /// The version of the specification that the file follows.
+    #[serde(default)]
+    pub oci_version: String,
+    /// The root file system.
+    pub root: Option<oci::Root>,
+    /// In their order.
+    pub mounts: Option<Vec<oci::Mount>>,
+    /// The container's first process.
+    pub process: Option<Process>,
+    /// The name of the uts namespace.
+    pub hostname: Option<String>,
+    /// The NIS domain of the uts namespace.
+    pub domainname: Option<String>,
+    /// Programs to run at turns of the container's life.
+    pub hooks: Option<oci::Hooks>,
+    /// Free text for whoever reads it.
+    pub annotations: Option<HashMap<String, String>>,
+    /// What only Linux has.
+    pub linux: Option<oci::Linux>,
+}
+
+/// `process` as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    /// A terminal for the program's three descriptors.
+    pub terminal: Option<bool>,
+    /// Its size.
+    pub console_size: Option<oci::Box>,
+    /// Who runs; absent is root.
+    #[serde(default)]
+    pub user: oci::User,
+    /// The program and its arguments.
+    pub args: Option<Vec<String>>,
+    /// `NAME=VALUE`
+    pub env: Option<Vec<String>>,
+    /// The directory to start in.
+    #[serde(default)]
+    pub cwd: PathBuf,
+    /// Absent: as Corten was started.
+    pub capabilities: Option<oci::LinuxCapabilities>,
+    /// See setrlimit(2).
+    pub rlimits: Option<Vec<oci::PosixRlimit>>,
+    /// See prctl(2), `PR_SET_NO_NEW_PRIVS`.
+    pub no_new_privileges: Option<bool>,
+    /// The name of a loaded profile.
+    pub apparmor_profile: Option<String>,
+    /// `/proc/self/oom_score_adj`
+    pub oom_score_adj: Option<i32>,
+    /// The SELinux context of the program.
+    pub selinux_label: Option<String>,
+    /// See ioprio_set(2).
+    pub io_priority: Option<oci::LinuxIOPriority>,
+    /// See sched_setattr(2).
+    pub scheduler: Option<oci::Scheduler>,
+    /// The cpus of `exec` before and after it joins the cgroup.
+    #[serde(rename = "execCPUAffinity")]
+    pub exec_cpu_affinity: Option<Affinity>,
+}
+
+/// `process.execCPUAffinity` as it is written: lists of cpus as `0-3,7`.
+#[derive(Debug, Default, Deserialize)]
+pub struct Affinity {
+    /// Before joining the cgroup.
+    pub initial: Option<String>,
+    /// After.
+    pub r#final: Option<String>,
+}
