@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::state::status::{self, Status};
 use crate::state::{State, store::Entry};
 use serde_json::{Value, json};
+use std::sync::OnceLock;
 
 /// The verb.
 pub fn state(invocation: &Invocation) -> Result<u8> {
@@ -31,9 +32,10 @@ pub fn describe(entry: &Entry, state: &State) -> Value {
     })
 }
 
-/// The caller's name, or its number where there is none. Read from the host's own passwd file.
+/// The caller's name, or its number where there is none. From the host's own passwd file, read once, also for a list of many.
 pub fn owner(uid: u32) -> String {
-    let text = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    static PASSWD: OnceLock<String> = OnceLock::new();
+    let text = PASSWD.get_or_init(|| std::fs::read_to_string("/etc/passwd").unwrap_or_default());
     let found = text.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;

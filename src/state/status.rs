@@ -13,6 +13,8 @@ use super::store::Entry;
 use super::{Process, State};
 use crate::setup::hooks::Kind;
 use std::fmt;
+use std::io::Read;
+use std::sync::OnceLock;
 
 /// `status` of the runtime specification, and `paused` as runc has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,12 +77,17 @@ pub fn parse_stat(line: &str) -> Option<Stat> {
 
 /// Reads it; `None`: no such process.
 pub fn stat(pid: i32) -> Option<Stat> {
-    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    let mut text = [0; 1024];
+    // One read: the line is made by the kernel at the first, and never longer.
+    let length = std::fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut text)).ok()?;
+    parse_stat(&String::from_utf8_lossy(&text[..length]))
 }
 
-/// This boot of the machine.
+/// This boot of the machine. It cannot change while we run: read once, also for a list of many containers.
 pub fn boot() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+    static BOOT: OnceLock<String> = OnceLock::new();
+    let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    BOOT.get_or_init(|| read().trim().to_owned()).clone()
 }
 
 impl Process {
