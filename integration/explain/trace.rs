@@ -72,7 +72,13 @@ pub fn read(text: &str) -> BTreeMap<i32, Vec<Call>> {
 fn call(text: &str, begun: usize) -> Option<Call> {
     let (name, rest) = text.split_once('(')?;
     let name = OLDER.iter().find(|(older, _)| *older == name).map_or(name, |(_, newer)| newer);
-    let args = rest.rsplit_once(") = ").map_or(rest, |(args, _)| args).trim_end();
+    // After a signal the kernel begins such a call anew, and strace writes it again.
+    if ["ERESTARTSYS", "ERESTARTNOINTR", "ERESTARTNOHAND"].iter().any(|again| rest.contains(&format!("= ? {again}"))) {
+        return None;
+    }
+    // The last `)` before ` = RESULT`: an errno has its words in parentheses too.
+    let end = rest.rmatch_indices(')').find(|(at, _)| rest[at + 1..].trim_start().starts_with("= "));
+    let args = end.map_or(rest, |(at, _)| &rest[..at]);
     let (strings, paths) = strings_and_paths(args);
     Some(Call { name: name.to_owned(), args: args.to_owned(), strings, text: text.to_owned(), begun, paths })
 }
@@ -170,5 +176,20 @@ impl Call {
         let wanted = if wanted == "RLIM_INFINITY" { "RLIM64_INFINITY" } else { wanted };
         let mut words = self.args.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         words.any(|word| word == wanted || word.strip_suffix(wanted).is_some_and(|prefix| prefix.ends_with('_')))
+    }
+}
+
+mod tests {
+    use super::read;
+
+    #[test]
+    fn what_a_call_returns_is_no_argument() {
+        let text = "7 open(\"/a\", O_RDONLY) = 3</b>\n7 setsid()              = 1\n7 stat(\"/c)\", 0x1) = -1 ENOENT (No such = file)\n\
+                    7 poll([{fd=3}], 1, -1 <unfinished ...>\n8 getpid() = 8\n7 <... poll resumed>) = ? ERESTARTNOHAND (x)\n";
+        let calls = read(text);
+        let seen: Vec<(&str, &str)> = calls[&7].iter().map(|call| (&*call.name, &*call.args)).collect();
+        assert_eq!(seen, [("openat", "\"/a\", O_RDONLY"), ("setsid", ""), ("newfstatat", "\"/c)\", 0x1")]);
+        assert!(calls[&7][0].names("/a") && !calls[&7][0].names("/b"));
+        assert_eq!(calls[&8].len(), 1);
     }
 }

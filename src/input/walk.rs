@@ -27,7 +27,7 @@ pub const MAX_VALUES: usize = 32_768;
 /// the stack. Paths are kept several times over, in the configuration, the plan and its places.
 ///
 /// Measured with `/usr/bin/time -v` on static musl, `explain` and `run`, 16 MiB of text in 36 shapes, each as large as these limits let it be:
-/// the most is 60 MiB, for thousands of devices each in a directory of its own; a long environment takes 40 MiB. With 8 MiB of strings it was 70.
+/// the most is 57 MiB, for thousands of read-only mounts; a long environment takes 40 MiB.
 pub const MAX_TEXT: usize = 6 << 20;
 /// The longest string in bytes; execve(2) takes 128 KiB.
 pub const MAX_STRING: usize = 1 << 20;
