@@ -59,6 +59,7 @@ fn overwrite_through_init(binary: &Path) -> (Vec<u8>, Vec<u8>, String) {
 
 #[test]
 fn cve_2019_5736_overwriting_the_runtime() {
+    not_on_runc!("1.1.15 runs from a copy of itself, which may be written");
     let (before, after, said) = overwrite_through_init(&runtime().path);
     assert!(said.contains("refused"), "{said}");
     assert!(before == after, "the runtime was overwritten");
@@ -79,6 +80,7 @@ fn cve_2019_5736_against_a_leaky_build() {
 /// A loop that keeps descriptors of every executable that appears, during many execs.
 #[test]
 fn cve_2019_5736_during_many_execs() {
+    not_on_runc!("1.1.15 runs from a copy of itself, which may be written");
     const COLLECT: &str = r#"
         my %held; my $clear = pack("QQQQ", 0, 1, 0, 0); my $empty = "";
         open(my $up, '>', '/tmp/up'); close $up;

@@ -32,10 +32,14 @@ pub fn ps(invocation: &Invocation) -> Result<u8> {
     if words.is_empty() {
         words.push("-ef".into());
     }
-    let done = Command::new("ps")
-        .args(&words)
-        .output()
-        .map_err(|e| Error::new(format!("ps: {}", crate::error::io_words(&e))))?;
+    let done = Command::new("ps").args(&words).output().map_err(|e| {
+        let error = Error::new(format!("ps(1) of the host: {}", crate::error::io_words(&e)));
+        if e.kind() == std::io::ErrorKind::NotFound {
+            error.hint("install procps, or use `--format json`")
+        } else {
+            error
+        }
+    })?;
     if !done.status.success() {
         return Err(Error::new(format!("ps {}: {}", words.join(" "), String::from_utf8_lossy(&done.stderr).trim())));
     }

@@ -178,7 +178,7 @@ impl<R: Read> Archive<R> {
             EntryType::Regular if header.as_old().linkflag == [0] && path.ends_with(b"/") => Kind::Directory,
             EntryType::Regular | EntryType::Continuous => Kind::File {
                 size,
-                extents: Some(Extent { offset: 0, length: size }).filter(|_| size > 0).into_iter().collect(),
+                extents: (size > 0).then_some(Extent { offset: 0, length: size }).into_iter().collect(),
             },
             EntryType::GNUSparse => self.sparse(header, size).map_err(at)?,
             EntryType::Directory => Kind::Directory,

@@ -442,7 +442,7 @@ fn plain_type_error(words: &str) -> String {
     let found: Cow<'_, str> = match FOUND.iter().find(|(theirs, _)| *theirs == found) {
         Some((_, ours)) => (*ours).into(),
         None => match found.char_indices().nth(80) {
-            Some((end, _)) => format!("the {}…", &found[..end].replace('`', "")).into(),
+            Some((end, _)) => format!("the {}…", found[..end].replace('`', "")).into(),
             None => format!("the {}", found.replace('`', "")).into(),
         },
     };

@@ -147,7 +147,7 @@ impl fmt::Display for Side {
     }
 }
 
-/// The whole plan as a text, see [`write`].
+/// The whole plan as a text, see [`write()`].
 pub fn text(plan: &Plan, what: &str, host: &Host) -> String {
     let mut text = String::new();
     // Writing into a String cannot fail.

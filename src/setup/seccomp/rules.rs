@@ -192,8 +192,8 @@ fn shared(profile: &Seccomp, x86_64: Option<&Numbers>, x32: Option<&Numbers>) ->
     base.push((0xc000_0000, newer_32.map_or(when(x32.is_some()), |_| ENOSYS)));
     // -1 is how a tracer skips a call: not an x32 call, whatever its bits say.
     base.push((u32::MAX, newer_32.map_or(default, |_| ENOSYS)));
-    let mut calls = x86_64.map(|numbers| numbers.parts(newer_64.map_or(X32, |first| first) - 1)).unwrap_or_default();
-    calls.extend(x32.map(|numbers| numbers.parts(newer_32.map_or(2 * X32, |first| first) - 1)).unwrap_or_default());
+    let mut calls = x86_64.map(|numbers| numbers.parts(newer_64.unwrap_or(X32) - 1)).unwrap_or_default();
+    calls.extend(x32.map(|numbers| numbers.parts(newer_32.unwrap_or(2 * X32) - 1)).unwrap_or_default());
     overlay(base, calls)
 }
 

@@ -176,9 +176,17 @@ fn owners_are_mapped() {
             assert_eq!(owner("own/file"), (103, 204));
             assert_eq!(owner("implied/file"), (103, 204));
             assert_eq!(owner("container/file"), (1003, 2004));
-            let held = Command::new("ps").args(["--ppid", &std::process::id().to_string(), "-o", "stat="]).output();
-            let left = String::from_utf8(held.unwrap().stdout).unwrap();
-            assert!(!left.contains('Z'), "a holder was not reaped: {left}");
+            let own = std::process::id().to_string();
+            let stats = fs::read_dir("/proc")
+                .unwrap()
+                .flatten()
+                .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+            let unreaped = |stat: &String| {
+                let mut rest = stat[stat.rfind(')').unwrap() + 1..].split_whitespace();
+                rest.next() == Some("Z") && rest.next() == Some(&own)
+            };
+            let left: Vec<String> = stats.filter(unreaped).collect();
+            assert!(left.is_empty(), "a holder was not reaped: {left:?}");
         },
     );
 }

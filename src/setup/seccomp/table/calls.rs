@@ -211,7 +211,7 @@ calls! {
     lstat                            6   107     6     _   107;
     lstat64                          _   196     _     _   196;
     madvise                         28   219    28   233   220;
-    map_shadow_stack               453   453     _   453   453;
+    map_shadow_stack               453   453   453   453   453;
     mbind                          237   274   237   235   319;
     membarrier                     324   375   324   283   389;
     memfd_create                   319   356   319   279   385;
@@ -468,8 +468,8 @@ calls! {
     unlink                          87    10    87     _    10;
     unlinkat                       263   301   263    35   328;
     unshare                        272   310   272    97   337;
-    uprobe                         336     _     _     _     _;
-    uretprobe                      335     _     _     _     _;
+    uprobe                         336     _   336     _     _;
+    uretprobe                      335     _   335     _     _;
     uselib                         134    86     _     _    86;
     userfaultfd                    323   374   323   282   388;
     usr26                            _     _     _     _ 0xff03;
