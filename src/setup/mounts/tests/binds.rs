@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::setup::mounts;
-use std::process::Command;
 
 /// A source with a mount below it, for recursion.
 fn with_tree(bundle: &Path) {
