@@ -85,7 +85,7 @@ impl Theirs {
         file.rewind().unwrap();
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).unwrap();
-        let program = bytes.chunks_exact(8).map(|b| Instruction {
+        let program = bytes.as_chunks::<8>().0.iter().map(|b| Instruction {
             code: u16::from_ne_bytes([b[0], b[1]]),
             jt: b[2],
             jf: b[3],
