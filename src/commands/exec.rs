@@ -94,6 +94,12 @@ fn process(args: &ArgMatches, config: &Config) -> Result<Process> {
         if !words.is_empty() {
             return Err(Error::new("--process gives the whole process: no command beside it"));
         }
+        // `--tty` may stand beside it, as conmon writes it: whether there is a terminal is what the document says.
+        const WHOLE: [&str; 7] = ["cwd", "env", "user", "additional-gids", "cap", "apparmor", "process-label"];
+        let given = WHOLE.into_iter().find(|name| args.contains_id(name));
+        if let Some(name) = given.or(args.get_flag("no-new-privs").then_some("no-new-privs")) {
+            return Err(Error::new(format!("--process gives the whole process: no --{name} beside it")));
+        }
         let bytes = read_document(path)?;
         let (process, warnings) =
             bundle::parse_process(&bytes).map_err(|found| faults_error(&found, &path.display().to_string()))?;
@@ -166,7 +172,17 @@ fn read_document(path: &Path) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::numeric_user;
+    use super::{Config, numeric_user};
+
+    #[test]
+    fn nothing_beside_a_process_document_is_ignored() {
+        for words in ["--env A=b", "--cwd /", "--user 1", "--cap CAP_KILL", "--no-new-privs", "-g 7"] {
+            let line = format!("corten exec --process /nowhere {words} web");
+            let found = crate::cli::parse(line.split(' ').map(Into::into).collect()).expect("understood");
+            let error = super::process(&found.args, &Config::default()).expect_err(words);
+            assert!(error.cause.contains("beside it"), "{words}: {error}");
+        }
+    }
 
     #[test]
     fn a_user_is_a_number_or_refused() {
