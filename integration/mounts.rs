@@ -1,6 +1,6 @@
 //! The container's file system: mounts, propagation, masks, the root itself.
 
-use crate::harness::{Bundle, add_mount, add_namespace, bind, drop_namespace, host, mount};
+use crate::harness::{Bundle, add_mount, add_namespace, bind, drop_namespace, host, mount, runtime};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -652,4 +652,18 @@ fn a_joined_network_keeps_sysfs_right() {
     let path = format!("/proc/{}/ns/net", c.pid());
     let b = Bundle::busybox().args(["ls", "/sys/class/net"]).edit(|s| add_namespace(s, "network", Some(&path)));
     b.run().ok().stdout("lo\n");
+}
+
+#[test]
+fn a_mount_label_is_never_left_out() {
+    let b = Bundle::busybox().edit(|s| s["linux"]["mountLabel"] = "system_u:object_r:container_file_t:s0".into());
+    if std::fs::exists("/sys/fs/selinux/enforce").unwrap_or(false) {
+        skip!("this host has SELinux");
+    }
+    let out = b.run().code(1).stdout("");
+    if runtime().is_corten() {
+        out.stderr_has("linux.mountLabel: SELinux is not enabled").stderr_has("context");
+    } else {
+        b.runc_leaves_its_cgroup();
+    }
 }

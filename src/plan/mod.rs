@@ -545,6 +545,7 @@ fn decide_mounts(
         cgroup_namespace: has(NamespaceKind::Cgroup),
         user,
         network_namespace: namespaces.iter().any(|n| n.kind == NamespaceKind::Network && n.path.is_none()),
+        label: config.linux.mount_label.as_deref().filter(|label| !label.is_empty()),
     };
     mounts::decide(&config.mounts, &facts)
 }
@@ -569,9 +570,6 @@ fn check(config: &Config) -> Vec<Fault> {
                 faults.push(Fault::new(place, "set, but there is no mount namespace: it would change the host"));
             }
         }
-    }
-    if linux.mount_label.as_ref().is_some_and(|label| !label.is_empty()) {
-        faults.push(Fault::new("linux.mountLabel", "SELinux labels of mounts are not in this version"));
     }
     if let Some(seccomp) = &linux.seccomp
         && seccomp.rules.iter().any(|rule| rule.action == Action::Notify)

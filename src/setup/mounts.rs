@@ -53,6 +53,8 @@ pub struct Facts<'a> {
     pub user: User<'a>,
     /// The container has a new network namespace, owned by its user namespace if there is one.
     pub network_namespace: bool,
+    /// `linux.mountLabel`: the SELinux label of everything in a new file system.
+    pub label: Option<&'a str>,
 }
 
 /// Whose ids the container has.
@@ -127,6 +129,8 @@ struct New {
     content: Content,
     /// What is bound instead where the namespace may not mount it: the container's own cgroup.
     instead: Option<PathBuf>,
+    /// SELinux label of its root, where the file system has none for all its files.
+    root_label: Option<String>,
 }
 
 /// Where the permissions of a new file system's root come from.
@@ -201,6 +205,8 @@ struct Legacy {
     /// `cpu` → `cpu,cpuacct`.
     links: Vec<(String, String)>,
     attributes: u64,
+    /// Of the tmpfs.
+    data: Vec<Data>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,6 +234,9 @@ const OVER_PROC: [&str; 10] = [
     "/proc/sys/kernel/ns_last_pid",
     "/proc/uptime",
 ];
+
+/// Who labels its files itself: the policy says how (`genfscon`), and the option would be refused.
+const OWN_LABELS: [&str; 4] = ["proc", "sysfs", "cgroup", "cgroup2"];
 
 /// What a cgroup mount always gets.
 const CGROUP: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC;
@@ -371,7 +380,10 @@ fn what(mount: &Mount, target: &Path, options: Options, facts: &Facts) -> What {
             };
             What::Bind(bind("/sys".into(), Reach::Tree, &Options { this: Change::default(), tree: merged, ..options }))
         }
-        ("cgroup", Cgroups::Legacy(own)) => What::Legacy(legacy(own, &options)),
+        ("cgroup", Cgroups::Legacy(own)) => What::Legacy(Legacy {
+            data: context("tmpfs", &[], facts.label).into_iter().collect(),
+            ..legacy(own, &options)
+        }),
         ("cgroup" | "cgroup2", Cgroups::Unified(own)) if !facts.cgroup_namespace => {
             let this = Change { set: options.this.set | CGROUP, ..options.this };
             What::Bind(bind(own.to_owned(), Reach::Tree, &Options { this, ..options }))
@@ -380,8 +392,22 @@ fn what(mount: &Mount, target: &Path, options: Options, facts: &Facts) -> What {
         ("cgroup" | "cgroup2", Cgroups::Unified(own)) => {
             What::New(New { instead: Some(own.to_owned()), ..new("cgroup2", mount, options, links) })
         }
-        (kind, _) => What::New(new(kind, mount, options, links)),
+        (kind, _) => {
+            let mut new = new(kind, mount, options, links);
+            new.data.extend(context(kind, &new.data, facts.label));
+            new.root_label = facts.label.filter(|_| kind == "mqueue").map(String::from);
+            What::New(new)
+        }
     }
+}
+
+/// The option that labels a whole new file system, unless the mount's own options do. An mqueue takes none: its root is labelled
+/// once it is there, and the queues follow.
+fn context(kind: &str, data: &[Data], label: Option<&str>) -> Option<Data> {
+    let said =
+        data.iter().any(|data| ["context", "fscontext", "defcontext", "rootcontext"].contains(&data.key.as_str()));
+    let takes = !said && kind != "mqueue" && !OWN_LABELS.contains(&kind);
+    label.filter(|_| takes).map(|label| Data { key: "context".into(), value: Some(label.into()) })
 }
 
 fn idmap(mount: &Mount, options: &Options, facts: &Facts) -> Option<IdMap> {
@@ -419,6 +445,7 @@ fn new(kind: &str, mount: &Mount, options: Options, links: Links) -> New {
         mode: if kind == "tmpfs" && !has_mode { RootMode::Covered } else { RootMode::Own },
         content: if options.copy_up { Content::Covered } else { Content::Empty },
         instead: None,
+        root_label: None,
     }
 }
 
@@ -434,5 +461,5 @@ fn legacy(own: &[OwnCgroup], options: &Options) -> Legacy {
     }
     // A hierarchy that is mounted under its own name needs no link.
     links.retain(|(link, _)| !binds.iter().any(|(_, name)| name == link));
-    Legacy { binds, links, attributes: options.this.set | options.tree.set | CGROUP }
+    Legacy { binds, links, attributes: options.this.set | options.tree.set | CGROUP, data: vec![] }
 }

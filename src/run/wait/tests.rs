@@ -46,11 +46,12 @@ fn a_death_by_signal_is_128_and_its_number() {
     });
 }
 
-/// This test again, every signal blocked from its start: the harness has threads, and any of them may take a signal.
+/// This test again, every signal blocked from its start: the harness has threads, and any of them may take a signal. And none ignored,
+/// as nohup(1) and a shell's `&` leave them.
 fn blocked(test: &str) -> Command {
     let plain = command(test);
     let mut command = Command::new("env");
-    command.arg("--block-signal").arg(plain.get_program()).args(plain.get_args());
+    command.args(["--default-signal", "--block-signal"]).arg(plain.get_program()).args(plain.get_args());
     command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
     command
 }

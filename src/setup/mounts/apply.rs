@@ -6,9 +6,9 @@ use crate::setup::Held;
 use crate::setup::options::Data;
 use crate::sys::mount::{self, Change, Context, Reach, attr};
 use crate::sys::path::{self, Links};
-use crate::sys::{Called, Failure, Result};
+use crate::sys::{Called, Failure, Result, at};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::unistd::symlinkat;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -125,6 +125,20 @@ fn configure(context: &Context, flags: &[&'static str], data: &[Data]) -> Result
     })
 }
 
+/// The SELinux label of a file system's root.
+fn set_label(mount: &OwnedFd, label: &str) -> Result<()> {
+    // What fsmount gives is O_PATH, and takes no attributes.
+    let root = openat(mount, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .called(|| "openat(mount, \".\")".into())?;
+    at::fsetxattr(&root, c"security.selinux", label.as_bytes())
+        .called(|| format!("fsetxattr(\"security.selinux\", {label:?})"))
+        .map_err(no_selinux)
+}
+
+fn no_selinux(failure: Failure) -> Failure {
+    failure.because("linux.mountLabel: SELinux is not enabled on this host, or does not know the label")
+}
+
 impl New {
     fn apply(&self, root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
         let (place, was) = directory(root, target, self.links)?;
@@ -145,6 +159,9 @@ impl New {
             }
             (made, _) => made?,
         };
+        if let Some(label) = &self.root_label {
+            set_label(&mount, label)?;
+        }
         if self.content == Content::Covered {
             copy_up::copy(place.as_fd(), mount.as_fd())?;
         }
@@ -166,6 +183,7 @@ impl New {
             context.mount(self.attributes)
         };
         make().map_err(|failure: Failure| match (failure.errno, self.kind.as_str()) {
+            _ if failure.call.starts_with("fsconfig(SET_STRING, \"context\"") => no_selinux(failure),
             (Errno::EPERM, "proc") => failure
                 .because("procfs can only be mounted by who owns the pid namespace: a user namespace needs a new one"),
             (Errno::EPERM, "sysfs") => failure.because("sysfs can only be mounted by who owns the network namespace"),
@@ -233,6 +251,7 @@ impl Legacy {
         let (place, _) = directory(root, target, Links::Follow)?;
         let context = Context::open("tmpfs")?;
         context.set("mode", "755")?;
+        configure(&context, &[], &self.data).map_err(no_selinux)?;
         context.create()?;
         let top = context.mount(self.attributes & !attr::RDONLY)?;
         put(&top, &place, target)?;

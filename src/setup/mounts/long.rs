@@ -43,6 +43,8 @@ pub(super) fn shown(new: &New, target: &Path) -> String {
 
 fn word(data: &Data) -> String {
     match &data.value {
+        // A label may hold commas; SELinux takes it in quotes.
+        Some(value) if data.key.ends_with("context") => format!("{}=\"{value}\"", data.key),
         Some(value) => format!("{}={value}", data.key),
         None => data.key.clone(),
     }

@@ -84,6 +84,9 @@ impl New {
                 setattr(Reach::This, &Change::set(self.attributes))
             ));
         }
+        if let Some(label) = &self.root_label {
+            calls.push(format!("openat(mount, \".\"); fsetxattr(\"security.selinux\", {label:?})"));
+        }
         if self.content == Content::Covered {
             calls.push(COPY.into());
         }
@@ -139,10 +142,11 @@ impl Legacy {
     fn calls(&self, target: &Path) -> Vec<String> {
         let mut calls = vec![
             open_or_make(target),
-            "fsopen(\"tmpfs\"); fsconfig(SET_STRING, \"mode\", \"755\"); fsconfig(CMD_CREATE)".into(),
+            "fsopen(\"tmpfs\"); fsconfig(SET_STRING, \"mode\", \"755\")".into(),
             format!("fsmount({})", attr::names(self.attributes & !attr::RDONLY)),
             attach(target),
         ];
+        calls.splice(2..2, config(&[], &self.data).into_iter().chain(["fsconfig(CMD_CREATE)".into()]));
         for (directory, name) in &self.binds {
             let place = target.join(name);
             calls.push(format!("mkdirat({place:?}); open_tree({directory:?}, CLONE); {}", attach(&place)));

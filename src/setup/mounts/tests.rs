@@ -48,6 +48,7 @@ pub(super) fn facts(bundle: &Path) -> Facts<'_> {
         cgroup_namespace: false,
         user: User::Host,
         network_namespace: true,
+        label: None,
     }
 }
 
