@@ -210,6 +210,38 @@ fn oom_score() {
     with_process("cat /proc/self/oom_score_adj", |_| ()).run().ok().stdout(&format!("{own}\n"));
 }
 
+/// What takes CAP_SYS_RESOURCE of the runtime, and must not need it of the container.
+#[test]
+fn beyond_the_callers_limits() {
+    needs_capability!("SYS_RESOURCE");
+    let b = with_process("ulimit -Hn; cat /proc/self/oom_score_adj", |p| {
+        p["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 5000, "hard": 6000}]);
+        p["oomScoreAdj"] = (-500).into();
+    });
+    b.write_config();
+    let runtime = crate::harness::runtime().path.to_str().unwrap();
+    let words = ["--nofile=1000:1000", runtime, "--root", "root", "run", "-b", "bundle", &b.id];
+    b.host("prlimit").args(words).run().ok().stdout("6000\n-500\n");
+}
+
+#[test]
+fn beyond_the_callers_limits_without_the_right() {
+    if host::capabilities().contains(&"CAP_SYS_RESOURCE".to_owned()) {
+        skip!("this machine has CAP_SYS_RESOURCE");
+    }
+    let b = with_process("true", |p| p["oomScoreAdj"] = (-500).into());
+    let out = b.run();
+    if crate::harness::runtime().is_corten() {
+        out.code(1).stderr_has("oom_score_adj").stderr_has("EACCES");
+    }
+    let b =
+        with_process("true", |p| p["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 1 << 20, "hard": 1 << 30}]));
+    let out = b.run();
+    if crate::harness::runtime().is_corten() {
+        out.code(1).stderr_has("RLIMIT_NOFILE").stderr_has("EPERM");
+    }
+}
+
 #[test]
 fn the_environment() {
     let b = with_process("unused", |p| {

@@ -76,6 +76,16 @@ macro_rules! needs_controller {
     };
 }
 
+/// Leaves the test unless the tests have this capability, named without `CAP_`.
+#[macro_export]
+macro_rules! needs_capability {
+    ($name:expr) => {
+        if !$crate::harness::host::capabilities().contains(&format!("CAP_{}", $name)) {
+            $crate::skip!("this machine has no CAP_{}", $name);
+        }
+    };
+}
+
 /// Writes down a skip. Not through `println!`, which libtest swallows.
 pub fn say_skipped(name: &str, reason: &str) {
     let _ = writeln!(std::io::stderr(), "skip: {name}: {reason}");

@@ -22,6 +22,9 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+/// The exit code of a program that SIGKILL ended: everybody's first question is whether it was the memory.
+const KILLED: u8 = 128 + 9;
+
 /// The verb.
 pub fn run(invocation: &Invocation) -> Result<u8> {
     require_root()?;
@@ -58,6 +61,10 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         None => None,
     };
     let code = wait::foreground(&pidfd, terminal, signals);
+    if matches!(code, Ok(KILLED)) && context.state.cgroup.oom_kills() > 0 {
+        let limit = context.state.cgroup.memory_limit().unwrap_or_default();
+        log::warn!("run {}: killed by the kernel at its memory limit ({limit})", context.state.id);
+    }
     if !args.get_flag("keep")
         && let (Some(store), Some(entry)) = (context.store.take(), context.entry.take())
     {
