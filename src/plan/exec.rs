@@ -77,10 +77,17 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
         );
     }
     let flags = config.linux.namespaces.iter().map(|n| namespaces::flag(n.kind)).fold(0, |all, one| all | one);
+    // systemd mounts cgroup2 with nsdelegate: who is in a cgroup namespace can make nobody's place outside it another one, nor take its own
+    // into it. So the clone comes first; and the user namespace last, since a joined cgroup namespace may be the host's.
+    let cgroup_namespace = namespaces::flag(NamespaceKind::Cgroup);
+    let late = match &into {
+        Some(_) if flags & cgroup_namespace != 0 => flags & (cgroup_namespace | namespaces::flag(NamespaceKind::User)),
+        _ => 0,
+    };
     plan.parent(
-        Step::Namespace(namespaces::Action::JoinProcess(request.init, flags)),
+        Step::Namespace(namespaces::Action::JoinProcess(request.init, flags & !late)),
         "linux.namespaces",
-        "one call joins all, by a pidfd: the number cannot change hands; what is born next has nothing of the host's to show",
+        "by a pidfd: the number cannot change hands; what is born next has nothing of the host's to show",
     );
     plan.parent(
         Step::Clone(Clone { flags: 0, into: into.clone(), intermediate: false }),
@@ -88,6 +95,13 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
         "a process keeps its pid namespace for life: only a child is inside",
     );
 
+    if late != 0 {
+        plan.child(
+            Step::Namespace(namespaces::Action::JoinLate(late)),
+            "linux.namespaces cgroup",
+            "with nsdelegate nobody is born into a cgroup from within a cgroup namespace",
+        );
+    }
     let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
     if let (Some(list), None) = (affinity.initial, &into) {
         plan.child(

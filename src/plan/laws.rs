@@ -65,6 +65,12 @@ pub const LAWS: &[Law] = &[
         let into = parent(lines).any(|step| matches!(step, Step::Clone(clone) if clone.into.is_some()));
         tasks == attached && opened.is_some() == into && into != attached.is_some()
     }),
+    ("who is born into a cgroup is not born in a cgroup namespace that was joined", |lines| {
+        let cgroup = namespaces::flag(NamespaceKind::Cgroup);
+        let into = has(lines, |step| matches!(step, Step::Clone(clone) if clone.into.is_some()));
+        let joins = |step: &Step| matches!(step, Step::Namespace(namespaces::Action::JoinProcess(_, flags)) if flags & cgroup != 0);
+        !into || !has(lines, joins)
+    }),
     ("the child attaches itself before it changes anything else", |lines| {
         !has(lines, |step| matches!(step, Step::Attach(_)))
             || child(lines).next().is_some_and(|step| matches!(step, Step::Attach(_)))
@@ -444,7 +450,9 @@ fn can(side: Side, step: &Step) -> bool {
         | Step::Console(_) => side == Side::Parent,
         Step::Hold(_) | Step::Clone(_) | Step::PidFile(_) | Step::OpenPidFile(_) => side == Side::Parent,
         Step::IdMap(idmap::Action::Write(..)) => side == Side::Parent,
-        Step::Namespace(Namespace::Join(_) | Namespace::Unshare(_) | Namespace::LoopbackUp) => side == Side::Child,
+        Step::Namespace(
+            Namespace::Join(_) | Namespace::JoinLate(_) | Namespace::Unshare(_) | Namespace::LoopbackUp,
+        ) => side == Side::Child,
         Step::Namespace(_) => side == Side::Parent,
         Step::Mount(action) => (side == Side::Parent) == action.is_early(),
         Step::Hooks(kind, _) => {

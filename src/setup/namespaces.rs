@@ -146,6 +146,8 @@ pub enum Action {
     Restore(NamespaceKind),
     /// Parent: enter these namespaces of a running process, all at once; `exec` is born inside.
     JoinProcess(i32, u64),
+    /// Child of `exec`: enter those of the same process that it could not be born in.
+    JoinLate(u64),
     /// Child: enter the namespace that was opened.
     Join(NamespaceKind),
     /// Child: make these.
@@ -168,7 +170,9 @@ impl fmt::Display for Action {
                 }
             }
             Action::Restore(kind) => write!(f, "setns(own {}, {})", file(*kind), Flags(flag(*kind))),
-            Action::JoinProcess(_, flags) => write!(f, "setns(pidfd of init, {})", Flags(*flags)),
+            Action::JoinProcess(_, flags) | Action::JoinLate(flags) => {
+                write!(f, "setns(pidfd of init, {})", Flags(*flags))
+            }
             Action::Join(kind) => write!(f, "setns({}, {})", file(*kind), Flags(flag(*kind))),
             Action::Unshare(flags) => write!(f, "unshare({})", Flags(*flags)),
             Action::LoopbackUp => write!(f, "socket(AF_INET, SOCK_DGRAM); ioctl(SIOCSIFFLAGS, {{lo, IFF_UP}})"),
@@ -230,7 +234,7 @@ impl Action {
                     .called(|| format!("write({path:?}, {:?})", lines(offsets)))
             }
             Action::Restore(kind) => enter(&opened.own, *kind),
-            Action::JoinProcess(_, flags) => {
+            Action::JoinProcess(_, flags) | Action::JoinLate(flags) => {
                 let Some(init) = &opened.init else {
                     return Err(Failure::refused(self.to_string(), Errno::ESRCH, "its first process is gone"));
                 };

@@ -118,6 +118,13 @@ const BREACHES: &[Breach] = &[
     ("the first process enters its cgroup in one way, by what was opened before", "bare-v2", |l| {
         remove(l, |s| matches!(s, Step::OpenCgroup(_)))
     }),
+    ("who is born into a cgroup is not born in a cgroup namespace that was joined", "exec", |l| {
+        for line in l.iter_mut() {
+            if let Step::Namespace(namespaces::Action::JoinProcess(_, flags)) = &mut line.step {
+                *flags |= namespaces::flag(NamespaceKind::Cgroup);
+            }
+        }
+    }),
     ("the child attaches itself before it changes anything else", "new-cgroup-v1", |l| {
         move_before(
             l,
