@@ -5,10 +5,10 @@
 //! the specification says; but a label that a runtime would take for a setting of the host is left out and reported
 //! (CVE-2024-3154 set systemd properties that way).
 
-use super::user;
 use crate::error::Result;
 use crate::input::config::User;
 use crate::input::template::{self, Template};
+use crate::input::user::{self, UserRequest};
 use oci_spec::image::{Config, ImageConfiguration};
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ pub fn convert(image: &ImageConfiguration, base: Template, passwd: &[u8], group:
     spec.process.env = env(config.env().as_deref().unwrap_or_default(), &spec.process.env);
     spec.process.cwd = cwd(config.working_dir().as_deref().unwrap_or_default());
     let User { uid, gid, additional_gids, .. } =
-        user::resolve(config.user().as_deref().unwrap_or_default(), passwd, group)?;
+        user::resolve(&UserRequest::of_image(config.user().as_deref().unwrap_or_default())?, passwd, group)?;
     spec.process.user = template::User { uid, gid, additional_gids };
     spec.root.readonly = false;
     let (found, left_out) = annotations(image, config);

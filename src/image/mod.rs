@@ -22,7 +22,6 @@ pub mod prune;
 pub mod reference;
 pub mod stream;
 pub mod unpack;
-pub mod user;
 pub mod xattr;
 
 pub use stream::Limits;

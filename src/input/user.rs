@@ -1,4 +1,4 @@
-//! `-u`: who shall run the program, as it was typed, and as the container's own files know them.
+//! `-u`, and an image's `User`: who shall run the program, as it was typed, and as the container's own files know them.
 //!
 //! Names live in the container's `/etc/passwd` and `/etc/group`, read below the root by descriptor and given here as bytes: the host's
 //! files and its NSS modules never answer (a name of the host means nothing inside, and a library of the container must not be loaded by us).
@@ -11,6 +11,9 @@
 use super::config::User;
 use super::place::quote;
 use crate::error::{Error, Result};
+
+/// The most supplementary groups a process can have (`NGROUPS_MAX`, setgroups(2)).
+const GROUPS: usize = 65_536;
 
 /// A user or a group as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,11 @@ impl UserRequest {
         let user = who(user, "user").map_err(wrong)?;
         let group = group.map(|group| who(group, "group").map_err(wrong)).transpose()?;
         Ok(UserRequest { user, group })
+    }
+
+    /// An image's `User` (image-spec, config.md): the same, and nothing is root.
+    pub fn of_image(user: &str) -> Result<UserRequest> {
+        UserRequest::parse(if user.is_empty() { "0" } else { user })
     }
 
     /// The user where nothing has to be looked up: two numbers.
@@ -159,7 +167,7 @@ fn groups_of(name: &[u8], group: &[u8]) -> Result<Vec<u32>> {
     let mut gids = Vec::new();
     for fields in lines(group) {
         let [group_name, _, gid, members, ..] = fields[..] else { continue };
-        if !members.split(|b| *b == b',').any(|member| member == name) {
+        if !members.split(|b| *b == b',').any(|member| member.trim_ascii() == name) {
             continue;
         }
         let Some(gid) = id(gid) else {
@@ -171,6 +179,9 @@ fn groups_of(name: &[u8], group: &[u8]) -> Result<Vec<u32>> {
         };
         if !gids.contains(&gid) {
             gids.push(gid);
+        }
+        if gids.len() > GROUPS {
+            return Err(Error::new(format!("the container's /etc/group has one user in more than {GROUPS} groups")));
         }
     }
     Ok(gids)
@@ -243,6 +254,17 @@ mod tests {
         ] {
             let error = ids(text).expect_err(text);
             assert!(error.contains(why), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_image_that_names_nobody_means_root() {
+        let of_image =
+            |user| UserRequest::of_image(user).and_then(|r| resolve(&r, b"", b"")).map(|u| (u.uid, u.gid)).ok();
+        assert_eq!(of_image(""), Some((0, 0)));
+        assert_eq!(of_image("5:6"), Some((5, 6)));
+        for user in ["root", ":", "1:", "4294967296", "-1", " 0", "0 ", "٠"] {
+            assert_eq!(of_image(user), None, "{user}");
         }
     }
 

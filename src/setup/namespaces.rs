@@ -57,7 +57,7 @@ pub fn file(kind: NamespaceKind) -> &'static str {
     }
 }
 
-const KINDS: [NamespaceKind; 8] = [
+pub const KINDS: [NamespaceKind; 8] = [
     NamespaceKind::User,
     NamespaceKind::Pid,
     NamespaceKind::Mount,

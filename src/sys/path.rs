@@ -17,7 +17,6 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2, readlin
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 /// What happens to symbolic links on the way.
@@ -310,16 +309,4 @@ pub fn open_directory(path: &Path) -> Result<OwnedFd> {
 pub fn opened(root: &Option<OwnedFd>) -> Result<BorrowedFd<'_>> {
     let missing = || Failure::refused("openat2(root)", Errno::EBADF, "the root file system was not opened before");
     root.as_ref().map(AsFd::as_fd).ok_or_else(missing)
-}
-
-/// Refuses a working directory outside the root: its name is then not absolute, `(unreachable)/…` (CVE-2024-21626).
-pub fn check_cwd() -> Result<()> {
-    let called = || "getcwd()".to_owned();
-    let outside =
-        || Failure::refused(called(), Errno::ENOENT, "the working directory lies outside the container's root");
-    match nix::unistd::getcwd() {
-        Ok(path) if path.as_os_str().as_bytes().first() == Some(&b'/') => Ok(()),
-        Ok(_) | Err(Errno::ENOENT) => Err(outside()),
-        Err(errno) => Err(errno).called(called),
-    }
 }

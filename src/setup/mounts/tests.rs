@@ -161,7 +161,7 @@ fn the_default_bundle() {
             assert_eq!(line(&info, "/proc/sys").0, "ro,relatime");
             assert!(fs::write("/proc/sys/kernel/hostname", "corten").is_err());
             assert!(fs::write("/x", "").unwrap_err().raw_os_error() == Some(libc::EROFS));
-            crate::sys::path::check_cwd().unwrap();
+            assert!(nix::unistd::getcwd().unwrap().starts_with("/"));
         },
     );
 }

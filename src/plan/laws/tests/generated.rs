@@ -5,21 +5,11 @@ use crate::input::config::*;
 use crate::input::host::Host;
 use crate::plan::{Console, Request, Start, container, exec};
 use crate::setup::label::Keyring;
+use crate::setup::namespaces::KINDS;
 use crate::setup::program::Inherited;
 use crate::setup::rootfs::Way;
 use proptest::prelude::*;
 use serde_json::Value;
-
-const KINDS: [NamespaceKind; 8] = [
-    NamespaceKind::User,
-    NamespaceKind::Pid,
-    NamespaceKind::Mount,
-    NamespaceKind::Network,
-    NamespaceKind::Ipc,
-    NamespaceKind::Uts,
-    NamespaceKind::Cgroup,
-    NamespaceKind::Time,
-];
 
 /// Each kind is the host's, new, or joined.
 fn namespaces() -> impl Strategy<Value = Vec<Namespace>> {
