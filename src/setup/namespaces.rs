@@ -57,7 +57,7 @@ pub fn file(kind: NamespaceKind) -> &'static str {
     }
 }
 
-/// All of them, in the order of the specification.
+/// Every kind there is.
 pub const KINDS: [NamespaceKind; 8] = [
     NamespaceKind::User,
     NamespaceKind::Pid,
