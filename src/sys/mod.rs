@@ -7,7 +7,6 @@
 pub mod alloc;
 #[cfg(test)]
 pub mod alone;
-#[cfg(feature = "image")]
 pub mod at;
 pub mod bpf;
 pub mod cred;
