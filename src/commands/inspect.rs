@@ -4,6 +4,7 @@ use super::state::describe;
 use super::{ids, store};
 use crate::cli::Invocation;
 use crate::error::Result;
+use crate::state::status;
 use serde_json::{Value, json};
 
 /// The verb. An id that does not exist fails the whole call, and nothing is printed.
@@ -13,7 +14,7 @@ pub fn inspect(invocation: &Invocation) -> Result<u8> {
     for id in ids(&invocation.args)? {
         let entry = store.get(id.as_str()).map_err(|e| e.at(id.as_str()))?;
         let state = entry.load()?;
-        let mut document = describe(&entry, &state);
+        let mut document = describe(&state, status::of(&entry, &state));
         let config: Value =
             entry.read("config.json").ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         document["config"] = config;

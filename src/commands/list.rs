@@ -1,9 +1,12 @@
 //! `list`: all containers, in runc's columns.
 
-use super::state::describe;
+use super::state::{describe, owner, shown_pid};
 use super::store;
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
+use crate::state::State;
+use crate::state::status::{self, Status};
+use crate::state::store::Store;
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -13,70 +16,76 @@ pub fn list(invocation: &Invocation) -> Result<u8> {
     if invocation.global.root.is_some() && !store.path().exists() {
         return Err(Error::new(format!("--root {}: no such file or directory (ENOENT)", store.path().display())));
     }
-    let ids = store.ids()?;
     if invocation.args.get_flag("quiet") {
-        ids.iter().for_each(|id| println!("{id}"));
+        store.ids()?.iter().for_each(|id| println!("{id}"));
         return Ok(0);
     }
-    let documents: Vec<Value> = documents(invocation)?;
-    if invocation.args.get_one::<String>("format").is_some_and(|format| format == "json") {
-        println!("{}", Value::from(documents));
-    } else {
-        print!("{}", table(&documents, &["id", "pid", "status", "bundle", "created", "owner"]));
-    }
-    Ok(0)
+    show(&store, invocation, &["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], |_| true)
 }
 
-/// The state documents of all containers; one that vanishes meanwhile is left out, one that cannot be read is warned of.
-pub fn documents(invocation: &Invocation) -> Result<Vec<Value>> {
-    let store = store(invocation)?;
-    let mut documents = Vec::new();
+/// A container's line in the table: id, pid, status, bundle, when it was created, owner.
+type Row = [String; 6];
+
+/// Prints the containers whose status is `wanted`, as a table of these columns (the first of a [`Row`]'s) or as their state documents.
+pub fn show(store: &Store, invocation: &Invocation, columns: &[&str], wanted: impl Fn(Status) -> bool) -> Result<u8> {
+    let json = invocation.args.get_one::<String>("format").is_some_and(|format| format == "json");
+    let mut documents: Vec<Value> = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     for id in store.ids()? {
         let Some(entry) = store.find(&id)? else { continue };
         match entry.load() {
-            Ok(state) => documents.push(describe(&entry, &state)),
+            Ok(state) => match status::of(&entry, &state) {
+                status if !wanted(status) => {}
+                status if json => documents.push(describe(&state, status)),
+                status => rows.push(row(state, status)),
+            },
+            // It vanished meanwhile.
             Err(_) if !entry.is_linked() => {}
             Err(error) => log::warn!("{id}: {}", error.cause),
         }
     }
-    Ok(documents)
+    if json {
+        println!("{}", Value::from(documents));
+    } else {
+        print!("{}", table(&rows, columns));
+    }
+    Ok(0)
 }
 
-/// Columns as wide as their widest cell and two spaces, the header in capitals.
-pub fn table(documents: &[Value], columns: &[&str]) -> String {
-    let cell = |document: &Value, column: &str| match &document[column] {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+fn row(state: State, status: Status) -> Row {
+    let (pid, owner) = (shown_pid(&state, status), owner(state.owner));
+    [state.id, pid.to_string(), status.to_string(), state.bundle.display().to_string(), state.created, owner]
+}
+
+/// Columns as wide as their widest cell and two spaces.
+fn table(rows: &[Row], columns: &[&str]) -> String {
+    let width = |(i, column): (usize, &&str)| {
+        rows.iter().map(|row| row[i].chars().count()).chain([column.len(), 10]).max().unwrap_or(0) + 2
     };
-    let width = |column: &str| {
-        documents.iter().map(|d| cell(d, column).chars().count()).chain([column.len()]).max().unwrap_or(0).max(10) + 2
-    };
-    let widths: Vec<usize> = columns.iter().map(|column| width(column)).collect();
+    let widths: Vec<usize> = columns.iter().enumerate().map(width).collect();
     let mut text = String::new();
-    for (column, width) in columns.iter().zip(&widths) {
-        let _ = write!(text, "{:width$}", column.to_uppercase());
-    }
-    for document in documents {
-        text = text.trim_end().to_owned() + "\n";
-        for (column, width) in columns.iter().zip(&widths) {
-            let _ = write!(text, "{:width$}", cell(document, column));
+    let mut line = |cells: &mut dyn Iterator<Item = &str>| {
+        for (cell, width) in cells.zip(&widths) {
+            let _ = write!(text, "{cell:width$}");
         }
-    }
-    text.trim_end().to_owned() + "\n"
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    };
+    line(&mut columns.iter().copied());
+    rows.iter().for_each(|row| line(&mut row.iter().map(String::as_str)));
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn columns_line_up_and_the_header_stands_alone_without_rows() {
-        assert_eq!(table(&[], &["id", "pid"]), "ID          PID\n");
-        let rows = [json!({"id": "a-rather-long-id", "pid": 7}), json!({"id": "b", "pid": 12345})];
-        assert_eq!(
-            table(&rows, &["id", "pid"]),
-            "ID                PID\na-rather-long-id  7\nb                 12345\n"
-        );
+        let columns = &["ID", "PID"];
+        assert_eq!(table(&[], columns), "ID          PID\n");
+        let rows = [["a-rather-long-id", "7"], ["b", "12345"]];
+        let rows = rows.map(|[id, pid]| [id, pid, "", "", "", "not shown"].map(String::from));
+        assert_eq!(table(&rows, columns), "ID                PID\na-rather-long-id  7\nb                 12345\n");
     }
 }

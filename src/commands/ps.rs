@@ -1,8 +1,9 @@
 //! `ps`: without an id the containers, with one its processes as ps(1) shows them.
 
-use super::{container, list};
+use super::{container, list, store};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
+use crate::state::status::Status;
 use serde_json::Value;
 use std::process::Command;
 
@@ -11,16 +12,9 @@ pub fn ps(invocation: &Invocation) -> Result<u8> {
     let args = &invocation.args;
     let json = args.get_one::<String>("format").is_some_and(|format| format == "json");
     if !args.contains_id("id") {
-        let mut documents = list::documents(invocation)?;
-        if !args.get_flag("all") {
-            documents.retain(|document| matches!(document["status"].as_str(), Some("running" | "paused")));
-        }
-        if json {
-            println!("{}", Value::from(documents));
-        } else {
-            print!("{}", list::table(&documents, &["id", "pid", "status", "bundle", "created"]));
-        }
-        return Ok(0);
+        let all = args.get_flag("all");
+        let wanted = |status| all || matches!(status, Status::Running | Status::Paused);
+        return list::show(&store(invocation)?, invocation, &["ID", "PID", "STATUS", "BUNDLE", "CREATED"], wanted);
     }
     let (_, _, state) = container(invocation)?;
     let pids = state.cgroup.pids()?;

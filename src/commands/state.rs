@@ -3,33 +3,36 @@
 use super::container;
 use crate::cli::Invocation;
 use crate::error::Result;
+use crate::state::State;
 use crate::state::status::{self, Status};
-use crate::state::{State, store::Entry};
 use serde_json::{Value, json};
 use std::sync::OnceLock;
 
 /// The verb.
 pub fn state(invocation: &Invocation) -> Result<u8> {
     let (_, entry, state) = container(invocation)?;
-    println!("{:#}", describe(&entry, &state));
+    println!("{:#}", describe(&state, status::of(&entry, &state)));
     Ok(0)
 }
 
 /// The document. A stopped container has pid 0, as with runc.
-pub fn describe(entry: &Entry, state: &State) -> Value {
-    let status = status::of(entry, state);
-    let pid = if status == Status::Stopped { 0 } else { state.init.as_ref().map_or(0, |init| init.pid) };
+pub fn describe(state: &State, status: Status) -> Value {
     json!({
         "ociVersion": state.oci_version,
         "id": state.id,
         "status": status.to_string(),
-        "pid": pid,
+        "pid": shown_pid(state, status),
         "bundle": state.bundle,
         "rootfs": state.rootfs,
         "created": state.created,
         "owner": owner(state.owner),
         "annotations": state.annotations,
     })
+}
+
+/// Init's pid; 0 once it has ended.
+pub fn shown_pid(state: &State, status: Status) -> i32 {
+    if status == Status::Stopped { 0 } else { state.init.as_ref().map_or(0, |init| init.pid) }
 }
 
 /// The caller's name, or its number where there is none. From the host's own passwd file, read once, also for a list of many.
