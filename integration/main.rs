@@ -33,6 +33,7 @@ mod many;
 mod mounts;
 mod namespaces;
 mod process;
+mod readme;
 mod seccomp;
 mod security;
 mod signals;
