@@ -315,11 +315,11 @@ fn version() {
     let lines = out.lines();
     let name = if crate::harness::runtime().is_corten() { "corten version " } else { "runc version " };
     assert!(lines[0].starts_with(name), "{lines:?}");
-    assert!(lines[1].starts_with("commit: "), "{lines:?}");
-    assert!(lines[2].starts_with("spec: 1."), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("spec: 1.")), "{lines:?}");
+    // Ubuntu's runc names no commit.
     if crate::harness::runtime().is_corten() {
         assert_eq!(lines[2], "spec: 1.3.0");
-        let commit = lines[1].trim_start_matches("commit: ");
+        let commit = lines[1].strip_prefix("commit: ").unwrap_or_else(|| panic!("{lines:?}"));
         assert!(commit == "unknown" || commit.len() >= 7 && commit.chars().all(|c| c.is_ascii_hexdigit()), "{commit}");
     }
 }
