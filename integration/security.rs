@@ -1,7 +1,7 @@
 //! Known attacks on runtimes. Each test is named after what it is known as; host canaries are compared before and after.
 
 use crate::harness::host::{self, Layout};
-use crate::harness::{Bundle, Pty, add_mount, add_namespace, bind, mount, runtime};
+use crate::harness::{Bundle, Pty, add_mount, add_namespace, bind, mount, rounds, runtime};
 use serde_json::json;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -111,7 +111,7 @@ fn cve_2019_5736_during_many_execs() {
     let before = std::fs::read(&b.binary).unwrap();
     let c = b.start();
     c.wait_for_file("tmp/up");
-    for _ in 0..if runtime().is_corten() { 500 } else { 40 } {
+    for _ in 0..rounds(500, 40) {
         b.cli(["exec", &b.id, "/proc/self/exe", "--version"]);
     }
     std::fs::write(b.in_rootfs("tmp/ended"), "").unwrap();
@@ -219,7 +219,7 @@ fn cve_2021_30465_a_racing_volume() {
                 let _ = renameat2(AT_FDCWD, &one, AT_FDCWD, &two, RenameFlags::RENAME_EXCHANGE);
             }
         });
-        for _ in 0..if runtime().is_corten() { 200 } else { 40 } {
+        for _ in 0..rounds(200, 40) {
             let out = b.run();
             // It may fail, or mount inside; the secret is never to be seen.
             assert!(out.status != 0 || out.text() == "0", "{}", out.tell());
@@ -300,7 +300,7 @@ fn cve_2024_45310_racing_directories() {
                     renameat2(AT_FDCWD, &rootfs.join("a"), AT_FDCWD, &rootfs.join("b"), RenameFlags::RENAME_EXCHANGE);
             }
         });
-        for _ in 0..if runtime().is_corten() { 100 } else { 25 } {
+        for _ in 0..rounds(100, 25) {
             b.run();
             if std::fs::read_dir(&canary).unwrap().next().is_some() {
                 break;

@@ -97,6 +97,12 @@ pub fn say_skipped(name: &str, reason: &str) {
     }
 }
 
+/// How often a race is run. `CORTEN_ROUNDS=10` makes it ten times as often, for a night.
+pub fn rounds(corten: usize, other: usize) -> usize {
+    let times = std::env::var("CORTEN_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    if runtime().is_corten() { corten * times } else { other }
+}
+
 /// Asks until the answer is yes; false when `TIMEOUT` has passed.
 pub fn soon(question: impl FnMut() -> bool) -> bool {
     within(TIMEOUT, question)
