@@ -210,15 +210,7 @@ fn cve_2021_30465_a_racing_volume() {
         add_mount(s, bind(&volume, "/vol", &["bind"]));
         add_mount(s, mount("/vol/dir/in", "tmpfs", "tmpfs", &[]));
     });
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let (one, two) = (volume.join("dir"), volume.join("link"));
-                let _ = renameat2(AT_FDCWD, &one, AT_FDCWD, &two, RenameFlags::RENAME_EXCHANGE);
-            }
-        });
+    while_exchanged(&volume.join("dir"), &volume.join("link"), || {
         for _ in 0..rounds(200, 40) {
             let out = b.run();
             // It may fail, or mount inside; the secret is never to be seen.
@@ -227,9 +219,31 @@ fn cve_2021_30465_a_racing_volume() {
                 break;
             }
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(!canary.join("in").exists(), "a directory was made on the host");
+}
+
+/// Exchanges two names as fast as it can, until `what` is done.
+fn while_exchanged(one: &Path, two: &Path, what: impl FnOnce()) {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    /// Also when `what` panics: the scope waits for the thread.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                let _ = renameat2(AT_FDCWD, one, AT_FDCWD, two, RenameFlags::RENAME_EXCHANGE);
+            }
+        });
+        let _stop = Stop(&stop);
+        what();
+    });
 }
 
 /// Row 7.
@@ -291,22 +305,13 @@ fn cve_2024_45310_racing_directories() {
             add_mount(s, mount(&format!("/a/made/{n}/deep"), "tmpfs", "tmpfs", &[]));
         }
     });
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let _ =
-                    renameat2(AT_FDCWD, &rootfs.join("a"), AT_FDCWD, &rootfs.join("b"), RenameFlags::RENAME_EXCHANGE);
-            }
-        });
+    while_exchanged(&rootfs.join("a"), &rootfs.join("b"), || {
         for _ in 0..rounds(100, 25) {
             b.run();
             if std::fs::read_dir(&canary).unwrap().next().is_some() {
                 break;
             }
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(std::fs::read_dir(&canary).unwrap().next().is_none(), "directories were made on the host");
 }
@@ -328,6 +333,30 @@ fn cve_2025_31133_another_null() {
         let out = b.run();
         assert!(out.status != 0 || out.text().is_empty(), "{make}{}", out.tell());
     }
+}
+
+/// Row 12, racing: what is a null device when it is looked at is something else when it is used, or the other way round.
+#[test]
+fn cve_2025_31133_a_null_that_is_exchanged() {
+    not_on_runc!("1.1 binds whatever /dev/null is");
+    let b = Bundle::busybox().file("secret", 0o644, "password");
+    let dev = b.mkdir("dev");
+    b.shell("cd dev && mknod -m 666 null c 1 3 && ln -s /etc/passwd other").ok();
+    let b = b.sh("cat /secret").edit(|s| {
+        let mounts = s["mounts"].as_array_mut().unwrap();
+        mounts.retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
+        mounts.insert(0, bind(&dev, "/dev", &["rbind"]));
+        s["linux"]["maskedPaths"].as_array_mut().unwrap().push("/secret".into());
+    });
+    let mut started = 0;
+    while_exchanged(&dev.join("null"), &dev.join("other"), || {
+        for _ in 0..rounds(100, 0) {
+            let out = b.run();
+            assert!(out.status != 0 || out.text().is_empty(), "{}", out.tell());
+            started += usize::from(out.status == 0);
+        }
+    });
+    assert!(started > 0, "none started: nothing was tried");
 }
 
 /// Row 13.
@@ -474,19 +503,11 @@ fn the_root_is_opened_once() {
     std::fs::write(canary.join("secret"), "").unwrap();
     let rootfs = b.rootfs();
     let away = b.path("bundle/away");
-    let stop = std::sync::atomic::AtomicBool::new(false);
     symlink(&canary, &away).unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let _ = renameat2(AT_FDCWD, &rootfs, AT_FDCWD, &away, RenameFlags::RENAME_EXCHANGE);
-            }
-        });
+    while_exchanged(&rootfs, &away, || {
         for _ in 0..40 {
             let out = b.run();
             assert!(out.status != 0 || !out.out.contains("secret") || out.out.lines().count() == 1, "{}", out.tell());
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
