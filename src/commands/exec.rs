@@ -51,7 +51,7 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
         keyring: if state.keeps_keyring { label::Keyring::Keep } else { label::Keyring::New },
         below: args.get_many::<String>("cgroup").unwrap_or_default().map(|text| below(text)).collect::<Result<_>>()?,
         init: init.pid,
-        console: console(args),
+        console: console(args, Some(&process)),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
         inherited: inherited(args)?,
     };

@@ -9,10 +9,9 @@ use crate::setup::{cgroup, hooks};
 use crate::state::status::Status;
 use crate::state::{self, Process};
 use crate::sys::process::{self, End, Parent, Side, clone3, exit_now};
-use crate::sys::{Called, Failure, socket};
+use crate::sys::{Called, Failure, file, socket};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,16 +33,14 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
         }
         Step::OpenTasks(files) => {
             let opened = files.iter().map(|path| {
-                open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-                    .called(|| format!("openat({path:?}, O_WRONLY)"))
+                file::open(path, OFlag::O_WRONLY).called(|| format!("openat({path:?}, O_WRONLY)"))
             });
             context.tasks = opened.collect::<crate::sys::Result<_>>().map_err(worded)?;
             Ok(())
         }
         Step::OpenCgroup(dir) => {
-            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            context.cgroup =
-                Some(open(dir, flags, Mode::empty()).called(|| format!("openat({dir:?})")).map_err(worded)?);
+            let opened = file::open(dir, OFlag::O_PATH | OFlag::O_DIRECTORY);
+            context.cgroup = Some(opened.called(|| format!("openat({dir:?})")).map_err(worded)?);
             Ok(())
         }
         Step::OpenProc => {

@@ -16,11 +16,11 @@
 //! stopped would block us: at most a page at a time, and only when poll says there is room.
 
 use crate::error::Result;
-use crate::sys::{Called, process, signal, tty};
+use crate::sys::{Called, file, process, signal, tty};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{Mode, fstat, makedev};
+use nix::sys::stat::{fstat, makedev};
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{read, write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -78,11 +78,11 @@ pub fn caller_terminal() -> Option<OwnedFd> {
         return found.try_clone_to_owned().ok();
     }
     // After joining a container its /dev/tty may be anything.
-    let seen = open("/dev/tty", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let seen = file::open("/dev/tty", OFlag::O_PATH).ok()?;
     if fstat(&seen).ok()?.st_rdev != makedev(5, 0) {
         return None;
     }
-    open("/dev/tty", OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK, Mode::empty()).ok()
+    file::open("/dev/tty", OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK).ok()
 }
 
 /// Rows and columns of the caller's terminal; `None` without one, or where they are not known.

@@ -8,8 +8,9 @@
 use super::{FORMAT, State};
 use crate::error::{Error, Result};
 use crate::sys::Called;
+use crate::sys::file::{self, End};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat, write};
 use std::fs::File;
@@ -37,6 +38,9 @@ pub struct Entry {
 pub struct Locked {
     _lock: File,
 }
+
+/// Bytes of a long state.json or config.json: one read takes either.
+const LONG_RECORD: usize = 16 << 10;
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 
@@ -95,7 +99,7 @@ impl Store {
     }
 
     fn fill(&self, place: &Path, state: &State, files: &[(&str, &[u8])]) -> Result<OwnedFd> {
-        let dir = open(place, DIRECTORY, Mode::empty()).called(|| format!("openat({place:?})"))?;
+        let dir = file::open(place, DIRECTORY).called(|| format!("openat({place:?})"))?;
         for (name, bytes) in files {
             write_new(dir.as_fd(), name, bytes).map_err(|e| Error::from(e).at("state"))?;
         }
@@ -116,7 +120,7 @@ impl Store {
     /// Opens an id's directory, if there is one.
     pub fn find(&self, id: &str) -> Result<Option<Entry>> {
         let path = self.path.join(id);
-        match open(&path, DIRECTORY, Mode::empty()) {
+        match file::open(&path, DIRECTORY) {
             Ok(dir) => Ok(Some(Entry { dir, path })),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(Error::from(Err::<(), _>(errno).called(|| format!("openat({path:?})")).unwrap_err())),
@@ -223,10 +227,9 @@ impl Entry {
 
     /// Reads a file beside the facts.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let mut file = self.open_file(name).called(|| format!("openat({:?})", self.path.join(name)))?;
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut file, &mut bytes).called(|| format!("read({:?})", self.path.join(name)))?;
-        Ok(bytes)
+        let file = self.open_file(name).called(|| format!("openat({:?})", self.path.join(name)))?;
+        let bytes = file::read_rest(&file, End::Less, LONG_RECORD, usize::MAX);
+        bytes.called(|| format!("read({:?})", self.path.join(name))).map_err(Error::from)
     }
 
     /// Opens a file beside the facts for reading.

@@ -66,7 +66,7 @@ impl New {
         }
         if long::needed(self) {
             let calls_by_path =
-                format!("open(\".\", O_PATH); fchdir({target:?}); {}; fchdir(\".\")", long::shown(self, target));
+                format!("openat(\".\", O_PATH); fchdir({target:?}); {}; fchdir(\".\")", long::shown(self, target));
             calls.extend([calls_by_path, open(target)]);
             return calls;
         }
