@@ -101,7 +101,7 @@ fn hand_on_notify(config: &mut Config) {
 /// Descriptors and variables that go on to the program.
 pub fn inherited(args: &ArgMatches) -> Result<program::Inherited> {
     let preserve = args.get_one::<u32>("preserve-fds").copied().unwrap_or(0);
-    let inherited = program::inherited(|key| std::env::var(key).ok(), std::process::id(), preserve);
+    let inherited = program::inherited(|key| std::env::var(key).ok(), std::process::id, preserve);
     // Nothing of ours is open at these numbers yet: what is not open now would be a descriptor of the runtime later.
     match (3..inherited.descriptors.saturating_add(3)).find(|fd| !crate::sys::is_open(*fd)) {
         None => Ok(inherited),

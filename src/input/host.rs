@@ -78,7 +78,7 @@ impl Host {
             USUAL_KERNEL
         });
         let cgroups = read_layout(&mut assumed);
-        Host { kernel, cgroups, euid: nix::unistd::geteuid().as_raw(), assumed }
+        Host { kernel, cgroups, euid: crate::sys::start::euid(), assumed }
     }
 
     /// A fixed machine for golden tests: kernel 6.12, one cgroup2 with every controller, root.

@@ -59,7 +59,7 @@ impl Store {
     ///
     /// `files` lie beside `state.json` from the start.
     pub fn make(&self, state: &State, files: &[(&str, &[u8])]) -> Result<Entry> {
-        let transient = format!("{TRANSIENT}new-{}", std::process::id());
+        let transient = format!("{TRANSIENT}new-{}", state.creator.pid);
         let place = self.path.join(&transient);
         let made = mkdir(&place).or_else(|errno| match errno {
             Errno::ENOENT => {
@@ -237,15 +237,15 @@ impl Entry {
         openat(&self.dir, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()).map(File::from)
     }
 
-    /// Replaces the facts, whole.
+    /// Replaces the facts, whole. The caller holds the entry's lock.
     pub fn save(&self, state: &State) -> Result<()> {
-        let transient = format!(".state.{}", std::process::id());
-        let saved = write_new(self.dir.as_fd(), &transient, &encode(state)).and_then(|()| {
-            nix::fcntl::renameat(&self.dir, transient.as_str(), &self.dir, "state.json")
+        let transient = ".state";
+        let saved = write_new(self.dir.as_fd(), transient, &encode(state)).and_then(|()| {
+            nix::fcntl::renameat(&self.dir, transient, &self.dir, "state.json")
                 .called(|| "renameat(state.json)".into())
         });
         if saved.is_err() {
-            let _ = unlinkat(&self.dir, transient.as_str(), UnlinkatFlags::NoRemoveDir);
+            let _ = unlinkat(&self.dir, transient, UnlinkatFlags::NoRemoveDir);
         }
         saved.map_err(|e| Error::from(e).at("state"))
     }

@@ -27,6 +27,11 @@ pub fn open(path: impl AsRef<Path>, flags: OFlag) -> nix::Result<OwnedFd> {
     openat(AT_FDCWD, path.as_ref(), flags | OFlag::O_CLOEXEC, Mode::empty())
 }
 
+/// As [`open`], but execve leaves it open.
+pub(super) fn open_inherited(path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+    openat(AT_FDCWD, path, flags, Mode::empty())
+}
+
 /// Reads a whole file of procfs, sysfs or the like. Bytes that are not UTF-8 are replaced.
 pub fn read_text(path: impl AsRef<Path>, end: End) -> nix::Result<String> {
     let bytes = read_rest(open(path, OFlag::O_RDONLY)?, end, PAGE - 1, usize::MAX)?;
