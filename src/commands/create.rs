@@ -145,7 +145,6 @@ pub fn make(invocation: &Invocation, mut bundle: Bundle, request: &Request) -> R
         cgroup,
     };
     let store = store(invocation)?;
-    store.sweep();
     let mut context = Context::new(state, bundle.dir.clone());
     context.store = Some(store);
     context.configuration = bundle.raw;

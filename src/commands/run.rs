@@ -5,7 +5,7 @@ use super::{delete, require_root};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::bundle::Bundle;
-use crate::input::config::User;
+use crate::input::config::{Hooks, User};
 use crate::input::id::Id;
 use crate::input::overrides::{self, Caller, Overrides};
 use crate::input::user::{self, UserRequest};
@@ -39,7 +39,7 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
     }
     check_console(&bundle, args, if detach { Foreground::No } else { Foreground::Yes })?;
     let request = request(args, id.as_str(), &bundle, Start::AtOnce)?;
-    let poststart = bundle.config.hooks.poststart.clone();
+    let Hooks { poststart, poststop, .. } = bundle.config.hooks.clone();
     // Signals that arrive while the container is made wait until there is a process to forward them to.
     let signals = if detach { None } else { Some(wait::block_signals()?) };
     let (_, mut context) = make(invocation, bundle, &request)?;
@@ -68,7 +68,7 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
     if !args.get_flag("keep")
         && let (Some(store), Some(entry)) = (context.store.take(), context.entry.take())
     {
-        delete::finish(&store, &entry, Some(&context.state))?;
+        delete::finish(&store, &entry, Some(&context.state), &poststop)?;
     }
     code
 }

@@ -164,7 +164,9 @@ impl Action {
         if has_kcore(held) {
             link(&dir, CORE.0, CORE.1, Stale::Kept)?;
         }
-        link(&dir, PTMX.0, PTMX.1, Stale::Replaced)
+        link(&dir, PTMX.0, PTMX.1, Stale::Replaced)?;
+        held.spent.take(dir);
+        Ok(())
     }
 }
 

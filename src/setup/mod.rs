@@ -5,6 +5,7 @@
 //! joined by `; `, those that depend on what is found in square brackets.
 
 use crate::sys::exec::Program;
+use crate::sys::spent::Spent;
 use crate::sys::{Failure, Result};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -51,6 +52,8 @@ pub struct Held {
     pub warnings: Vec<String>,
     /// The program that was found, laid out for execve.
     pub program: Option<Program>,
+    /// Descriptors that no step needs any more.
+    pub spent: Spent,
 }
 
 impl Held {

@@ -55,10 +55,8 @@ impl Store {
         &self.path
     }
 
-    /// Takes an id: writes the record aside and renames it into place.
-    ///
-    /// `files` lie beside `state.json` from the start.
-    pub fn make(&self, state: &State, files: &[(&str, &[u8])]) -> Result<Entry> {
+    /// Takes an id: writes the record aside and renames it into place. The file is `held`, open and not locked yet.
+    pub fn make(&self, state: &State, configuration: &[u8]) -> Result<(Entry, File)> {
         let transient = format!("{TRANSIENT}new-{}", state.creator.pid);
         let place = self.path.join(&transient);
         let made = mkdir(&place).or_else(|errno| match errno {
@@ -81,11 +79,11 @@ impl Store {
             other => Err(other),
         });
         made.called(|| format!("mkdir({place:?})")).map_err(|e| Error::from(e).at("state"))?;
-        let filled = self.fill(&place, state, files);
-        let taken = filled.and_then(|dir| {
+        let filled = self.fill(&place, state, configuration);
+        let taken = filled.and_then(|(dir, held)| {
             let target = self.path.join(&state.id);
             match crate::sys::rename_new(&place, &target) {
-                Ok(()) => Ok(Entry { dir, path: target }),
+                Ok(()) => Ok((Entry { dir, path: target }, held)),
                 Err(Errno::EEXIST) => Err(self.taken(&state.id)),
                 Err(errno) => {
                     Err(Err::<(), _>(errno).called(|| format!("renameat2({place:?}, {target:?})")).unwrap_err().into())
@@ -98,13 +96,14 @@ impl Store {
         taken
     }
 
-    fn fill(&self, place: &Path, state: &State, files: &[(&str, &[u8])]) -> Result<OwnedFd> {
+    fn fill(&self, place: &Path, state: &State, configuration: &[u8]) -> Result<(OwnedFd, File)> {
         let dir = file::open(place, DIRECTORY).called(|| format!("openat({place:?})"))?;
-        for (name, bytes) in files {
-            write_new(dir.as_fd(), name, bytes).map_err(|e| Error::from(e).at("state"))?;
-        }
-        write_new(dir.as_fd(), "state.json", &encode(state)).map_err(|e| Error::from(e).at("state"))?;
-        Ok(dir)
+        let filled = write_new(dir.as_fd(), "config.json", configuration)
+            // For reading: whoever gets hold of init's descriptor can do nothing with it.
+            .and_then(|()| create(dir.as_fd(), "held", OFlag::O_RDONLY))
+            .and_then(|held| write_new(dir.as_fd(), "state.json", &encode(state)).map(|()| held));
+        let held = filled.map_err(|e| Error::from(e).at("state"))?;
+        Ok((dir, held.into()))
     }
 
     fn taken(&self, id: &str) -> Error {
@@ -160,8 +159,16 @@ impl Store {
             return Ok(false);
         }
         let away = self.path.join(format!("{TRANSIENT}gone-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&away);
-        match nix::fcntl::renameat(AT_FDCWD, &entry.path, AT_FDCWD, &away) {
+        let rename = || nix::fcntl::renameat(AT_FDCWD, &entry.path, AT_FDCWD, &away);
+        let renamed = rename().or_else(|errno| match errno {
+            // Left by a killed process whose number is ours now.
+            Errno::EEXIST | Errno::ENOTEMPTY => {
+                let _ = std::fs::remove_dir_all(&away);
+                rename()
+            }
+            other => Err(other),
+        });
+        match renamed {
             Ok(()) => {}
             Err(Errno::ENOENT) => return Ok(false),
             // A full disk still lets us remove.
@@ -275,16 +282,21 @@ fn mkdir(path: &Path) -> nix::Result<()> {
     nix::unistd::mkdir(path, Mode::S_IRWXU)
 }
 
-fn write_new(dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> crate::sys::Result<()> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+/// A file that was not there before.
+fn create(dir: BorrowedFd<'_>, name: &str, access: OFlag) -> crate::sys::Result<OwnedFd> {
+    let flags = access | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let call = || format!("openat({name:?}, O_CREAT|O_EXCL)");
-    let fd = match openat(dir, name, flags, Mode::from_bits_retain(0o600)) {
+    match openat(dir, name, flags, Mode::from_bits_retain(0o600)) {
         Err(Errno::EEXIST) => {
             unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).called(|| format!("unlinkat({name:?})"))?;
-            openat(dir, name, flags, Mode::from_bits_retain(0o600)).called(call)?
+            openat(dir, name, flags, Mode::from_bits_retain(0o600)).called(call)
         }
-        other => other.called(call)?,
-    };
+        other => other.called(call),
+    }
+}
+
+fn write_new(dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> crate::sys::Result<()> {
+    let fd = create(dir, name, OFlag::O_WRONLY)?;
     let mut rest = bytes;
     while !rest.is_empty() {
         let written = write(&fd, rest).called(|| format!("write({name:?})"))?;

@@ -41,8 +41,8 @@ pub fn read_text(path: impl AsRef<Path>, end: End) -> nix::Result<String> {
 /// Reads on to the end, or until there are more than `most` bytes. `expected`: how many there may be; then one read is enough.
 pub fn read_rest(file: impl AsFd, end: End, expected: usize, most: usize) -> nix::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // One more than is expected, so that the end is seen with it.
-    let mut room = expected + 1;
+    // One more than is expected, so that the end is seen with it. Nothing is known where nothing is expected.
+    let mut room = if expected == 0 { PAGE } else { expected + 1 };
     while bytes.len() <= most {
         let begin = bytes.len();
         bytes.resize(begin + room, 0);

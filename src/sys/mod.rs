@@ -21,6 +21,7 @@ pub mod seal;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod spent;
 pub mod start;
 pub mod tty;
 

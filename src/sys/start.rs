@@ -18,7 +18,8 @@ pub fn prepare() -> Result<()> {
     let closed = |stream: &&PollFd| stream.revents().is_some_and(|found| found.contains(PollFlags::POLLNVAL));
     for _ in streams.iter().filter(closed) {
         // It takes the lowest number that is free, and stays open.
-        super::file::open_inherited("/dev/null", OFlag::O_RDWR).called(|| "openat(\"/dev/null\")".into())?.into_raw_fd();
+        let null = super::file::open_inherited("/dev/null", OFlag::O_RDWR);
+        let _stays = null.called(|| "openat(\"/dev/null\")".into())?.into_raw_fd();
     }
     // SAFETY: installs no handler.
     check(unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) } as libc::c_long).map(drop).called(|| "rt_sigaction(SIGPIPE)".into())

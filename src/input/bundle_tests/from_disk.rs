@@ -1,4 +1,5 @@
 //! Tests with a bundle on disk.
+use std::fs::File;
 use super::*;
 
 fn bundle_with(text: &[u8]) -> tempfile::TempDir {
@@ -29,7 +30,7 @@ fn what_is_not_there() {
     let error = Bundle::load(dir.path()).unwrap_err().to_string();
     assert_eq!(error, format!("{here}/config.json: is a directory"));
     let error = Bundle::load(Path::new("/dev/null")).unwrap_err().to_string();
-    assert_eq!(error, "/dev/null/config.json: not a directory (ENOTDIR)");
+    assert_eq!(error, "bundle /dev/null: not a directory (ENOTDIR)");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::setup::Held;
 use crate::setup::options::Data;
 use crate::sys::mount::{self, Change, Context, Reach, attr};
 use crate::sys::path::{self, Links};
+use crate::sys::spent::Spent;
 use crate::sys::{Called, Failure, Result, at};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
@@ -29,16 +30,18 @@ impl Action {
         }
         let inherited =
             held.trees.iter().position(|(place, _)| *place == self.place).map(|i| held.trees.swap_remove(i).1);
-        let root = path::opened(&held.root)?;
+        let (root, spent) = (path::opened(&held.root)?, &held.spent);
         let mount = match &self.what {
-            What::New(new) => new.apply(root, &self.target)?,
-            What::Bind(bind) => bind.apply(root, &self.target, inherited)?,
+            What::New(new) => new.apply(root, &self.target, spent)?,
+            What::Bind(bind) => bind.apply(root, &self.target, inherited, spent)?,
             What::Early(_) => unreachable!("handled above"),
-            What::Legacy(legacy) => legacy.apply(root, &self.target)?,
+            What::Legacy(legacy) => legacy.apply(root, &self.target, spent)?,
             What::Remount(remount) => remount.apply(root, &self.target)?,
             What::Seal => seal(root, &self.target)?,
         };
-        self.propagation.iter().try_for_each(|(how, reach)| change(&mount, *reach, &Change::propagate(*how)))
+        self.propagation.iter().try_for_each(|(how, reach)| change(&mount, *reach, &Change::propagate(*how)))?;
+        held.spent.take(mount);
+        Ok(())
     }
 }
 
@@ -140,7 +143,7 @@ fn no_selinux(failure: Failure) -> Failure {
 }
 
 impl New {
-    fn apply(&self, root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
+    fn apply(&self, root: BorrowedFd<'_>, target: &Path, spent: &Spent) -> Result<OwnedFd> {
         let (place, was) = directory(root, target, self.links)?;
         let mode = match (self.mode, was) {
             (RootMode::Own, _) => None,
@@ -150,7 +153,7 @@ impl New {
         if long::needed(self) {
             return long::apply(self, root, &place, target);
         }
-        let mount = match (self.make(mode), &self.instead) {
+        let mount = match (self.make(mode, spent), &self.instead) {
             (Err(failure), Some(own)) if matches!(failure.errno, Errno::EPERM | Errno::EBUSY) => {
                 let own = mount::clone_at(AT_FDCWD, own, Reach::Tree)
                     .called(|| format!("open_tree({own:?}, CLONE|RECURSIVE)"))?;
@@ -166,10 +169,11 @@ impl New {
             copy_up::copy(place.as_fd(), mount.as_fd())?;
         }
         put(&mount, &place, target)?;
+        spent.take(place);
         Ok(mount)
     }
 
-    fn make(&self, mode: Option<u32>) -> Result<OwnedFd> {
+    fn make(&self, mode: Option<u32>, spent: &Spent) -> Result<OwnedFd> {
         let make = || {
             let context = Context::open(&self.kind)?;
             if let Some(source) = &self.source {
@@ -180,7 +184,9 @@ impl New {
             }
             configure(&context, &self.flags, &self.data)?;
             context.create()?;
-            context.mount(self.attributes)
+            let mount = context.mount(self.attributes)?;
+            spent.take(context.into_fd());
+            Ok(mount)
         };
         make().map_err(|failure: Failure| match (failure.errno, self.kind.as_str()) {
             _ if failure.call.starts_with("fsconfig(SET_STRING, \"context\"") => no_selinux(failure),
@@ -198,7 +204,13 @@ impl New {
 }
 
 impl Bind {
-    fn apply(&self, root: BorrowedFd<'_>, target: &Path, inherited: Option<OwnedFd>) -> Result<OwnedFd> {
+    fn apply(
+        &self,
+        root: BorrowedFd<'_>,
+        target: &Path,
+        inherited: Option<OwnedFd>,
+        spent: &Spent,
+    ) -> Result<OwnedFd> {
         let tree = match (self.cloned_by, inherited) {
             (Cloned::Child, _) => self.clone_source()?,
             (Cloned::Both, Some(tree)) => self.clone_source().or_else(|failure| match failure.errno {
@@ -226,6 +238,7 @@ impl Bind {
             (None, links) => missing_file(root, target, links)?,
         };
         put(&tree, &place, target)?;
+        spent.take(place);
         Ok(tree)
     }
 
@@ -247,7 +260,7 @@ impl Bind {
 }
 
 impl Legacy {
-    fn apply(&self, root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
+    fn apply(&self, root: BorrowedFd<'_>, target: &Path, spent: &Spent) -> Result<OwnedFd> {
         let (place, _) = directory(root, target, Links::Follow)?;
         let context = Context::open("tmpfs")?;
         context.set("mode", "755")?;
@@ -255,6 +268,7 @@ impl Legacy {
         context.create()?;
         let top = context.mount(self.attributes & !attr::RDONLY)?;
         put(&top, &place, target)?;
+        [place, context.into_fd()].into_iter().for_each(|fd| spent.take(fd));
         // Names below `top` are safe: nobody else has ever seen this tmpfs.
         for (directory, name) in &self.binds {
             let place = target.join(name);
@@ -262,6 +276,7 @@ impl Legacy {
             let own = mount::clone_at(AT_FDCWD, directory, Reach::This)
                 .called(|| format!("open_tree({directory:?}, CLONE)"))?;
             mount::attach_at(own.as_fd(), top.as_fd(), name.as_str()).called(|| attach(&place))?;
+            spent.take(own);
         }
         for (link, to) in &self.links {
             symlinkat(to.as_str(), &top, link.as_str())
