@@ -137,7 +137,8 @@ pub fn make(invocation: &Invocation, mut bundle: Bundle, request: &Request) -> R
         annotations: bundle.config.annotations.clone(),
         owner: host.euid,
         created: crate::logger::rfc3339(SystemTime::now()),
-        creator: state::Process::of(std::process::id() as i32, &boot).ok_or_else(|| Error::new("/proc is not readable"))?,
+        creator: state::Process::of(std::process::id() as i32, &boot)
+            .ok_or_else(|| Error::new("/proc is not readable"))?,
         init: None,
         gate: request.start == Start::WhenTold,
         ready: false,

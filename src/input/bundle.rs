@@ -19,6 +19,7 @@ use super::walk::{self, Survey};
 use super::{Fault, convert};
 use crate::error::{Error, Result};
 use crate::sys::file::{self, End};
+use crate::sys::spent::Spent;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
@@ -65,6 +66,7 @@ impl Bundle {
             errno => Error::new(format!("{shown}/config.json: {}", named(errno))),
         })?;
         let raw = read_limited(&file).map_err(|error| error.at(format!("{shown}/config.json")))?;
+        Spent::default().close_with([file, opened]);
         let (config, warnings) = parse(&raw).map_err(|faults| faults_error(&faults, "config.json"))?;
         Ok(Bundle { dir: absolute, config, raw, warnings })
     }

@@ -17,7 +17,7 @@ impl fmt::Display for Step {
                  openat(state, \"held\", O_CREAT|O_EXCL); openat(state, \"state.json\", O_CREAT|O_EXCL); write(); renameat2()",
             ),
             Step::Record(Record::Init | Record::Ready) => f.write_str(
-                "[openat(\"/proc/PID/stat\"); read()]; openat(state, \".\"); flock(LOCK_EX); fstat(state); newfstatat(state); \
+                "[openat(\"/proc/PID/stat\"); read()]; openat(state, \".\"); flock(LOCK_EX); [fstat(state)]; newfstatat(state); \
                  openat(state, \".state\", O_CREAT|O_EXCL); write(); renameat(state, \".state\", \"state.json\")",
             ),
             Step::Cgroup(change) => change.fmt(f),

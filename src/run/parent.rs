@@ -32,9 +32,9 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
             Ok(())
         }
         Step::OpenTasks(files) => {
-            let opened = files.iter().map(|path| {
-                file::open(path, OFlag::O_WRONLY).called(|| format!("openat({path:?}, O_WRONLY)"))
-            });
+            let opened = files
+                .iter()
+                .map(|path| file::open(path, OFlag::O_WRONLY).called(|| format!("openat({path:?}, O_WRONLY)")));
             context.tasks = opened.collect::<crate::sys::Result<_>>().map_err(worded)?;
             Ok(())
         }
@@ -129,7 +129,7 @@ fn record(what: Record, context: &mut Context) -> Result<()> {
     let Some(store) = &context.store else { return Ok(()) };
     match what {
         Record::Intent => {
-            let (entry, held) = store.make(&context.state, &context.configuration)?;
+            let (entry, held) = store.make(&context.state, &context.configuration, &context.held.spent)?;
             (context.entry, context.lock) = (Some(entry), Some(held));
             Ok(())
         }
@@ -198,10 +198,9 @@ fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
         }
         Side::Child => {
             context.wire = Some(theirs);
-            context.console_end = None;
-            context.cgroup = None;
-            context.pid_file = None;
-            drop(ours);
+            let parents = [context.console_end.take(), context.cgroup.take(), Some(ours)];
+            let pid_file = context.pid_file.take().map(OwnedFd::from);
+            context.held.spent.close_with(parents.into_iter().flatten().chain(pid_file));
             super::wait::restore_signals();
         }
     }

@@ -92,7 +92,7 @@ pub fn caller_size() -> Option<(u16, u16)> {
 
 /// Stays with a child until it ends: forwards signals, relays its terminal if it has one. Returns its exit code, 128+n after
 /// signal n.
-pub fn foreground(pidfd: &OwnedFd, terminal: Option<OwnedFd>, signals: Blocked) -> Result<u8> {
+pub fn foreground(pidfd: &OwnedFd, terminal: Option<OwnedFd>, signals: &Blocked) -> Result<u8> {
     let mut relay = terminal.map(Relay::new).transpose()?;
     loop {
         let mut ends = vec![(End::Program, pidfd.as_fd(), PollFlags::POLLIN)];
@@ -110,7 +110,7 @@ pub fn foreground(pidfd: &OwnedFd, terminal: Option<OwnedFd>, signals: Blocked) 
         for (end, found) in &ready {
             match (end, &mut relay) {
                 (End::Program, _) => {}
-                (End::Signals, relay) => forward(&signals, pidfd, relay.as_ref()),
+                (End::Signals, relay) => forward(signals, pidfd, relay.as_ref()),
                 (End::Master, Some(relay)) => relay.master_ready(*found),
                 (End::Input, Some(relay)) => relay.read_input(),
                 (End::Output, Some(relay)) => relay.write_output(),

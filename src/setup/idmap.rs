@@ -66,8 +66,7 @@ impl Action {
         match self {
             Action::Write(map, mappings) => {
                 let path = format!("/proc/{pid}/{}", map.file());
-                let fd = file::open(&path, OFlag::O_WRONLY)
-                    .called(|| format!("openat({path:?})"))?;
+                let fd = file::open(&path, OFlag::O_WRONLY).called(|| format!("openat({path:?})"))?;
                 let text = lines(mappings);
                 write(&fd, text.as_bytes()).map(drop).called(|| format!("write({path:?}, {text:?})"))
             }

@@ -74,7 +74,7 @@ impl Action {
             Action::Mask(paths) => {
                 let mut covers = Covers { root, null: None, empty: None, spent };
                 paths.iter().try_for_each(|path| covers.mask(path))?;
-                covers.null.into_iter().chain(covers.empty).for_each(|fd| spent.take(fd));
+                spent.take_all(covers.null.into_iter().chain(covers.empty));
                 Ok(())
             }
         }
@@ -89,7 +89,7 @@ fn readonly(root: BorrowedFd<'_>, path: &Path, spent: &Spent) -> Result<()> {
     mount::change(tree.as_fd(), Reach::This, &Change::set(attr::RDONLY))
         .called(|| "mount_setattr(set=RDONLY)".into())?;
     mount::attach(tree.as_fd(), there.as_fd()).called(|| format!("move_mount({path:?})"))?;
-    [tree, there].into_iter().for_each(|fd| spent.take(fd));
+    spent.take_all([tree, there]);
     Ok(())
 }
 
@@ -126,8 +126,7 @@ impl Covers<'_> {
             // A mount can be cloned once it has a place (before 6.15), so the first is the tmpfs itself.
             None => put(self.empty.insert(empty(self.spent)?)),
             Some(first) => {
-                let cover =
-                    mount::clone_of(first.as_fd(), Reach::This).called(|| "open_tree(empty, CLONE)".into())?;
+                let cover = mount::clone_of(first.as_fd(), Reach::This).called(|| "open_tree(empty, CLONE)".into())?;
                 put(&cover)?;
                 self.spent.take(cover);
                 Ok(())

@@ -205,13 +205,12 @@ impl Action {
     pub fn apply(&self, opened: &mut Opened) -> Result<()> {
         match self {
             Action::Open(kind, path) => {
-                let fd =
-                    file::open(path, OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_NONBLOCK)
-                        .called(|| format!("openat({path:?})"))
-                        .map_err(|failure| match failure.errno {
-                            Errno::ENOENT => failure.because(format!("{} does not exist", path.display())),
-                            _ => failure,
-                        })?;
+                let fd = file::open(path, OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_NONBLOCK)
+                    .called(|| format!("openat({path:?})"))
+                    .map_err(|failure| match failure.errno {
+                        Errno::ENOENT => failure.because(format!("{} does not exist", path.display())),
+                        _ => failure,
+                    })?;
                 check_kind(&fd, *kind, path)?;
                 opened.to_join.push((*kind, fd));
                 Ok(())
@@ -227,8 +226,7 @@ impl Action {
                     return Ok(());
                 }
                 let path = "/proc/self/timens_offsets";
-                let fd = file::open(path, OFlag::O_WRONLY)
-                    .called(|| format!("openat({path:?})"))?;
+                let fd = file::open(path, OFlag::O_WRONLY).called(|| format!("openat({path:?})"))?;
                 write(&fd, lines(offsets).as_bytes())
                     .map(drop)
                     .called(|| format!("write({path:?}, {:?})", lines(offsets)))

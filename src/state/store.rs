@@ -9,10 +9,12 @@ use super::{FORMAT, State};
 use crate::error::{Error, Result};
 use crate::sys::Called;
 use crate::sys::file::{self, End};
+use crate::sys::spent::Spent;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat, write};
+use std::cell::OnceCell;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,8 @@ pub struct Store {
 pub struct Entry {
     dir: OwnedFd,
     path: PathBuf,
+    /// Device and inode of the directory, once they were asked for.
+    identity: OnceCell<(u64, u64)>,
 }
 
 /// An entry whose directory is locked against other changes, until it is dropped.
@@ -56,7 +60,7 @@ impl Store {
     }
 
     /// Takes an id: writes the record aside and renames it into place. The file is `held`, open and not locked yet.
-    pub fn make(&self, state: &State, configuration: &[u8]) -> Result<(Entry, File)> {
+    pub fn make(&self, state: &State, configuration: &[u8], spent: &Spent) -> Result<(Entry, File)> {
         let transient = format!("{TRANSIENT}new-{}", state.creator.pid);
         let place = self.path.join(&transient);
         let made = mkdir(&place).or_else(|errno| match errno {
@@ -79,11 +83,11 @@ impl Store {
             other => Err(other),
         });
         made.called(|| format!("mkdir({place:?})")).map_err(|e| Error::from(e).at("state"))?;
-        let filled = self.fill(&place, state, configuration);
+        let filled = self.fill(&place, state, configuration, spent);
         let taken = filled.and_then(|(dir, held)| {
             let target = self.path.join(&state.id);
             match crate::sys::rename_new(&place, &target) {
-                Ok(()) => Ok((Entry { dir, path: target }, held)),
+                Ok(()) => Ok((Entry::new(dir, target), held)),
                 Err(Errno::EEXIST) => Err(self.taken(&state.id)),
                 Err(errno) => {
                     Err(Err::<(), _>(errno).called(|| format!("renameat2({place:?}, {target:?})")).unwrap_err().into())
@@ -96,13 +100,15 @@ impl Store {
         taken
     }
 
-    fn fill(&self, place: &Path, state: &State, configuration: &[u8]) -> Result<(OwnedFd, File)> {
+    fn fill(&self, place: &Path, state: &State, configuration: &[u8], spent: &Spent) -> Result<(OwnedFd, File)> {
         let dir = file::open(place, DIRECTORY).called(|| format!("openat({place:?})"))?;
         let filled = write_new(dir.as_fd(), "config.json", configuration)
+            .map(|file| spent.take(file))
             // For reading: whoever gets hold of init's descriptor can do nothing with it.
             .and_then(|()| create(dir.as_fd(), "held", OFlag::O_RDONLY))
-            .and_then(|held| write_new(dir.as_fd(), "state.json", &encode(state)).map(|()| held));
-        let held = filled.map_err(|e| Error::from(e).at("state"))?;
+            .and_then(|held| Ok((write_new(dir.as_fd(), "state.json", &encode(state))?, held)));
+        let (facts, held) = filled.map_err(|e| Error::from(e).at("state"))?;
+        spent.take(facts);
         Ok((dir, held.into()))
     }
 
@@ -120,7 +126,7 @@ impl Store {
     pub fn find(&self, id: &str) -> Result<Option<Entry>> {
         let path = self.path.join(id);
         match file::open(&path, DIRECTORY) {
-            Ok(dir) => Ok(Some(Entry { dir, path })),
+            Ok(dir) => Ok(Some(Entry::new(dir, path))),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(Error::from(Err::<(), _>(errno).called(|| format!("openat({path:?})")).unwrap_err())),
         }
@@ -200,6 +206,10 @@ impl Store {
 }
 
 impl Entry {
+    fn new(dir: OwnedFd, path: PathBuf) -> Self {
+        Entry { dir, path, identity: OnceCell::new() }
+    }
+
     /// The open directory.
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
@@ -212,10 +222,12 @@ impl Entry {
 
     /// Is the directory still the one at its path? A remover renames it away.
     pub fn is_linked(&self) -> bool {
-        match (fstat(&self.dir), fstatat(AT_FDCWD, &self.path, AtFlags::AT_SYMLINK_NOFOLLOW)) {
-            (Ok(ours), Ok(there)) => (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino),
-            _ => false,
-        }
+        let ours = self.identity.get().copied().or_else(|| {
+            let found = fstat(&self.dir).ok()?;
+            Some(*self.identity.get_or_init(|| (found.st_dev, found.st_ino)))
+        });
+        let there = fstatat(AT_FDCWD, &self.path, AtFlags::AT_SYMLINK_NOFOLLOW);
+        there.is_ok_and(|there| ours == Some((there.st_dev, there.st_ino)))
     }
 
     /// Waits for the lock on this entry.
@@ -247,9 +259,8 @@ impl Entry {
     /// Replaces the facts, whole. The caller holds the entry's lock.
     pub fn save(&self, state: &State) -> Result<()> {
         let transient = ".state";
-        let saved = write_new(self.dir.as_fd(), transient, &encode(state)).and_then(|()| {
-            nix::fcntl::renameat(&self.dir, transient, &self.dir, "state.json")
-                .called(|| "renameat(state.json)".into())
+        let saved = write_new(self.dir.as_fd(), transient, &encode(state)).and_then(|_| {
+            nix::fcntl::renameat(&self.dir, transient, &self.dir, "state.json").called(|| "renameat(state.json)".into())
         });
         if saved.is_err() {
             let _ = unlinkat(&self.dir, transient, UnlinkatFlags::NoRemoveDir);
@@ -295,12 +306,13 @@ fn create(dir: BorrowedFd<'_>, name: &str, access: OFlag) -> crate::sys::Result<
     }
 }
 
-fn write_new(dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> crate::sys::Result<()> {
+/// Writes a whole file that was not there before; it is still open.
+fn write_new(dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> crate::sys::Result<OwnedFd> {
     let fd = create(dir, name, OFlag::O_WRONLY)?;
     let mut rest = bytes;
     while !rest.is_empty() {
         let written = write(&fd, rest).called(|| format!("write({name:?})"))?;
         rest = &rest[written..];
     }
-    Ok(())
+    Ok(fd)
 }

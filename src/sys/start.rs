@@ -22,7 +22,9 @@ pub fn prepare() -> Result<()> {
         let _stays = null.called(|| "openat(\"/dev/null\")".into())?.into_raw_fd();
     }
     // SAFETY: installs no handler.
-    check(unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) } as libc::c_long).map(drop).called(|| "rt_sigaction(SIGPIPE)".into())
+    check(unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) } as libc::c_long)
+        .map(drop)
+        .called(|| "rt_sigaction(SIGPIPE)".into())
 }
 
 /// The effective user id that this program was started with: the kernel laid it down beside the arguments, see getauxval(3).

@@ -1,6 +1,6 @@
 //! Tests with a bundle on disk.
-use std::fs::File;
 use super::*;
+use std::fs::File;
 
 fn bundle_with(text: &[u8]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();

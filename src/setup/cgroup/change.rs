@@ -222,9 +222,7 @@ impl Write {
         match write(&self.path, &self.values) {
             Err(failure) if failure.errno == Errno::ENOENT && self.absent == Absent::Ignored => Ok(()),
             Err(failure) if failure.errno == Errno::ENOENT => match &self.absent {
-                Absent::Instead { path, values } => {
-                    write(path, values).map_err(|failure| self.explained(failure))
-                }
+                Absent::Instead { path, values } => write(path, values).map_err(|failure| self.explained(failure)),
                 _ => Err(self.explained(failure)),
             },
             other => other.map_err(|failure| self.explained(failure)),
@@ -392,7 +390,7 @@ fn attach(directory: &Path, program: &[bpf::Instruction], spent: &Spent) -> Resu
         bpf::detach_device_program(cgroup.as_fd(), more.as_fd())
             .called(|| format!("bpf(BPF_PROG_DETACH, {directory:?}, BPF_CGROUP_DEVICE)"))?;
     }
-    old.into_iter().chain([new, cgroup]).for_each(|fd| spent.take(fd));
+    spent.take_all(old.into_iter().chain([new, cgroup]));
     Ok(())
 }
 

@@ -235,7 +235,8 @@ fn limits_are_written_before_a_process_enters() {
             let memory = Memory { limit: Some(limit), swap: Some(swap), ..Memory::default() };
             let again = Group::decided("limits/below", &Resources { memory, ..Resources::default() }, layout);
             let pair = again.changes.iter().find(|change| matches!(change, Change::Pair { .. })).unwrap();
-            pair.apply(&Spent::default()).unwrap_or_else(|failure| panic!("{limit} {swap}: {failure} {:?}", failure.because));
+            pair.apply(&Spent::default())
+                .unwrap_or_else(|failure| panic!("{limit} {swap}: {failure} {:?}", failure.because));
             std::mem::forget(again);
         }
         assert_eq!(group.read("memory", "memory.memsw.limit_in_bytes"), (10 << 20).to_string());
