@@ -1,22 +1,31 @@
 //! The program: reads the command line, runs the verb, prints what went wrong, once.
+#![cfg_attr(not(test), no_main)]
 
 use corten::{cli, commands, error::Error, logger, sys};
-use std::process::ExitCode;
+use std::ffi::OsString;
+
+#[cfg(not(test))]
+#[path = "sys/entry.rs"]
+mod entry;
 
 /// Most verbs end within a millisecond of their own work.
 #[global_allocator]
 static MEMORY: sys::alloc::Arena = sys::alloc::Arena;
 
-fn main() -> ExitCode {
-    let words: Vec<_> = std::env::args_os().collect();
-    if let Err(failure) = sys::seal::protect(cli::guess_verb(&words).as_deref()) {
+/// The whole life of the program; the value is its exit code.
+#[cfg_attr(test, allow(dead_code))]
+fn begin(words: Vec<OsString>) -> u8 {
+    if let Err(failure) = sys::seal::protect(cli::guess_verb(&words).as_deref(), &words) {
         return fail("", &Error::from(failure).at("protecting the binary"), 1);
+    }
+    if let Err(failure) = sys::start::prepare() {
+        return fail("", &Error::from(failure).at("standard streams"), 1);
     }
     let invocation = match cli::parse(words) {
         Ok(invocation) => invocation,
         Err(cli::Stop::Text(text)) => {
             print!("{text}");
-            return ExitCode::SUCCESS;
+            return 0;
         }
         Err(cli::Stop::Usage { global, text, verb }) => {
             let _ = logger::open(&global);
@@ -31,15 +40,15 @@ fn main() -> ExitCode {
     }
     let subject = commands::subject(&invocation);
     match commands::run(&invocation) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(error) => fail(&subject, &error, code),
     }
 }
 
 /// Prints an error for a person, and logs it for the program that called us.
-fn fail(subject: &str, error: &Error, code: u8) -> ExitCode {
+fn fail(subject: &str, error: &Error, code: u8) -> u8 {
     let separator = if subject.is_empty() { "" } else { ": " };
     eprintln!("corten: {subject}{separator}{error}");
     logger::error(&format!("{subject}{separator}{error}").replace("\n  ", "; "));
-    ExitCode::from(error.code.unwrap_or(code))
+    error.code.unwrap_or(code)
 }

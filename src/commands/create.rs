@@ -5,14 +5,14 @@ use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::bundle::Bundle;
 use crate::input::bundle::faults_error;
-use crate::input::config::{Config, ConsoleSize, Mount};
+use crate::input::config::{Config, ConsoleSize, Mount, Process};
 use crate::input::host::Host;
 use crate::plan::{self, Console, Plan, Request, Start};
 use crate::run::{self, Context, wait};
 use crate::setup::rootfs::Way;
 use crate::setup::{label, program};
 use crate::state::status::boot;
-use crate::state::{FORMAT, Process, State};
+use crate::state::{self, FORMAT, State};
 use clap::ArgMatches;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -67,7 +67,7 @@ pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Re
         id: id.to_owned(),
         bundle: bundle.dir.clone(),
         start,
-        console: console(args),
+        console: console(args, bundle.config.process.as_ref()),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
         keyring: if args.get_flag("no-new-keyring") { label::Keyring::Keep } else { label::Keyring::New },
         way: if args.get_flag("no-pivot") { Way::Move } else { Way::Pivot },
@@ -75,11 +75,12 @@ pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Re
     })
 }
 
-/// Who gets the terminal.
-pub fn console(args: &ArgMatches) -> Console {
+/// Who gets the terminal of a process. Without one nobody asks how large the caller's is.
+pub fn console(args: &ArgMatches, process: Option<&Process>) -> Console {
+    let size = || wait::caller_size().map(|(height, width)| ConsoleSize { height, width });
     match args.get_one::<PathBuf>("console-socket") {
         Some(path) => Console::Socket(absolute(path)),
-        None => Console::Here(wait::caller_size().map(|(height, width)| ConsoleSize { height, width })),
+        None => Console::Here(process.filter(|process| process.terminal).and_then(|_| size())),
     }
 }
 
@@ -100,7 +101,7 @@ fn hand_on_notify(config: &mut Config) {
 /// Descriptors and variables that go on to the program.
 pub fn inherited(args: &ArgMatches) -> Result<program::Inherited> {
     let preserve = args.get_one::<u32>("preserve-fds").copied().unwrap_or(0);
-    let inherited = program::inherited(|key| std::env::var(key).ok(), std::process::id(), preserve);
+    let inherited = program::inherited(|key| std::env::var(key).ok(), std::process::id, preserve);
     // Nothing of ours is open at these numbers yet: what is not open now would be a descriptor of the runtime later.
     match (3..inherited.descriptors.saturating_add(3)).find(|fd| !crate::sys::is_open(*fd)) {
         None => Ok(inherited),
@@ -136,7 +137,8 @@ pub fn make(invocation: &Invocation, mut bundle: Bundle, request: &Request) -> R
         annotations: bundle.config.annotations.clone(),
         owner: host.euid,
         created: crate::logger::rfc3339(SystemTime::now()),
-        creator: Process::of(std::process::id() as i32, &boot).ok_or_else(|| Error::new("/proc is not readable"))?,
+        creator: state::Process::of(std::process::id() as i32, &boot)
+            .ok_or_else(|| Error::new("/proc is not readable"))?,
         init: None,
         gate: request.start == Start::WhenTold,
         ready: false,
@@ -144,7 +146,6 @@ pub fn make(invocation: &Invocation, mut bundle: Bundle, request: &Request) -> R
         cgroup,
     };
     let store = store(invocation)?;
-    store.sweep();
     let mut context = Context::new(state, bundle.dir.clone());
     context.store = Some(store);
     context.configuration = bundle.raw;

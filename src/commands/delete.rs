@@ -84,7 +84,7 @@ pub fn remove(store: &Store, entry: &Entry, force: Force) -> Result<()> {
             wait_gone(&state, &pidfd)?;
         }
     }
-    finish(store, entry, Some(&state))
+    finish(store, entry, Some(&state), &poststop_hooks(entry))
 }
 
 /// A record that cannot be read is removed by force. The kept configuration says where the cgroup is, and with it who is in it; without
@@ -98,27 +98,24 @@ fn remove_damaged(store: &Store, entry: &Entry, error: &Error) -> Result<()> {
     match cgroup {
         Some((cgroup, _)) => {
             log::warn!("{}; its processes and its cgroup are found by the kept configuration", error.cause);
-            cgroup.kill_all(libc::SIGKILL)?;
-            cgroup.remove()?;
+            cgroup.end()?;
         }
         None => log::warn!("{}; only the record is removed", error.cause),
     }
-    finish(store, entry, None)
+    finish(store, entry, None, &[])
 }
 
 /// Init has ended: the rest of its processes, its cgroup, its record, its poststop hooks.
-pub fn finish(store: &Store, entry: &Entry, state: Option<&State>) -> Result<()> {
-    let poststop = poststop_hooks(entry);
+pub fn finish(store: &Store, entry: &Entry, state: Option<&State>, poststop: &[Hook]) -> Result<()> {
     if let Some(state) = state {
-        state.cgroup.kill_all(libc::SIGKILL)?;
-        state.cgroup.remove()?;
+        state.cgroup.end()?;
     }
     let removed = {
         let _lock = entry.lock()?;
         store.remove(entry)?
     };
     if let (true, Some(state)) = (removed && !poststop.is_empty(), state) {
-        hooks::run_all_warning(hooks::Kind::Poststop, &poststop, &document(state, Status::Stopped, None));
+        hooks::run_all_warning(hooks::Kind::Poststop, poststop, &document(state, Status::Stopped, None));
     }
     Ok(())
 }

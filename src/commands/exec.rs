@@ -12,6 +12,7 @@ use crate::plan::exec::{Below, Request};
 use crate::run::{self, Context, parent, wait};
 use crate::setup::{caps, label};
 use crate::state::status::Status;
+use crate::sys::process::pidfd_open;
 use clap::ArgMatches;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ const LARGEST_DOCUMENT: u64 = 16 << 20;
 pub fn exec(invocation: &Invocation) -> Result<u8> {
     let args = &invocation.args;
     let (_, entry, state) = container(invocation)?;
+    // Opened first, checked by what follows: the number cannot change hands between.
+    let pidfd = state.init.as_ref().and_then(|init| pidfd_open(init.pid).ok());
     let mut allowed = vec![Status::Running, Status::Created];
     if args.get_flag("ignore-paused") {
         allowed.push(Status::Paused);
@@ -34,8 +37,7 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
             error
         }
     })?;
-    let init = state.init.clone().ok_or_else(|| Error::new("container not running"))?;
-    let Some(pidfd) = init.open() else {
+    let (Some(init), Some(pidfd)) = (state.init.clone(), pidfd) else {
         return Err(Error::new("container not running: its first process has just ended"));
     };
     let config = kept_config(&entry)?;
@@ -51,7 +53,7 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
         keyring: if state.keeps_keyring { label::Keyring::Keep } else { label::Keyring::New },
         below: args.get_many::<String>("cgroup").unwrap_or_default().map(|text| below(text)).collect::<Result<_>>()?,
         init: init.pid,
-        console: console(args),
+        console: console(args, Some(&process)),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
         inherited: inherited(args)?,
     };
@@ -73,7 +75,10 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
         Some(end) => crate::sys::socket::receive(&end)?.and_then(|message| message.fd),
         None => None,
     };
-    wait::foreground(&pidfd, terminal, signals)
+    let code = wait::foreground(&pidfd, terminal, &signals);
+    // The program ends here, and the kernel closes what is open.
+    std::mem::forget((context, pidfd, signals));
+    code
 }
 
 /// `--cgroup [CONTROLLER[,CONTROLLER]:]PATH`, never upwards.

@@ -74,7 +74,7 @@ fn store(invocation: &Invocation) -> Result<Store> {
         let absolute = std::path::absolute(root).map_err(|e| Error::new(format!("--root {}: {e}", root.display())))?;
         return Ok(Store::new(absolute));
     }
-    if nix::unistd::geteuid().is_root() {
+    if crate::sys::start::euid() == 0 {
         return Ok(Store::new(PathBuf::from("/run/corten")));
     }
     match std::env::var_os("XDG_RUNTIME_DIR") {
@@ -104,7 +104,7 @@ fn container(invocation: &Invocation) -> Result<(Store, Entry, State)> {
 
 /// Making containers needs root here.
 fn require_root() -> Result<()> {
-    if nix::unistd::geteuid().is_root() {
+    if crate::sys::start::euid() == 0 {
         return Ok(());
     }
     Err(Error::new("needs root: running as an ordinary user is not in this version").hint("`sudo corten …`"))

@@ -5,7 +5,7 @@ use super::{delete, require_root};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::bundle::Bundle;
-use crate::input::config::User;
+use crate::input::config::{Hooks, User};
 use crate::input::id::Id;
 use crate::input::overrides::{self, Caller, Overrides};
 use crate::input::user::{self, UserRequest};
@@ -39,7 +39,7 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
     }
     check_console(&bundle, args, if detach { Foreground::No } else { Foreground::Yes })?;
     let request = request(args, id.as_str(), &bundle, Start::AtOnce)?;
-    let poststart = bundle.config.hooks.poststart.clone();
+    let Hooks { poststart, poststop, .. } = bundle.config.hooks.clone();
     // Signals that arrive while the container is made wait until there is a process to forward them to.
     let signals = if detach { None } else { Some(wait::block_signals()?) };
     let (_, mut context) = make(invocation, bundle, &request)?;
@@ -60,16 +60,18 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         Some(end) => crate::sys::socket::receive(&end)?.and_then(|message| message.fd),
         None => None,
     };
-    let code = wait::foreground(&pidfd, terminal, signals);
+    let code = wait::foreground(&pidfd, terminal, &signals);
     if matches!(code, Ok(KILLED)) && context.state.cgroup.oom_kills() > 0 {
         let limit = context.state.cgroup.memory_limit().unwrap_or_default();
         log::warn!("run {}: killed by the kernel at its memory limit ({limit})", context.state.id);
     }
     if !args.get_flag("keep")
-        && let (Some(store), Some(entry)) = (context.store.take(), context.entry.take())
+        && let (Some(store), Some(entry)) = (&context.store, &context.entry)
     {
-        delete::finish(&store, &entry, Some(&context.state))?;
+        delete::finish(store, entry, Some(&context.state), &poststop)?;
     }
+    // The program ends here, and the kernel closes what is open.
+    std::mem::forget((context, pidfd, signals));
     code
 }
 
@@ -93,8 +95,8 @@ pub fn bundle(args: &ArgMatches, words: Vec<String>) -> Result<Bundle> {
     let mut bundle = Bundle::load(bundle_dir(args))?;
     let many = |name: &str| args.get_many::<String>(name).unwrap_or_default().cloned().collect::<Vec<_>>();
     let one = |name: &str| args.get_one::<String>(name).cloned();
-    let overrides = Overrides {
-        caller: Caller::here()?,
+    let mut overrides = Overrides {
+        caller: Caller::default(),
         terminal: args.get_flag("tty"),
         mounts: many("mount"),
         entrypoint: one("entrypoint"),
@@ -105,6 +107,10 @@ pub fn bundle(args: &ArgMatches, words: Vec<String>) -> Result<Bundle> {
         hostname: one("hostname"),
         network: one("network"),
     };
+    if overrides.is_nothing() {
+        return Ok(bundle);
+    }
+    overrides.caller = Caller::here()?;
     let before = bundle.config.clone();
     overrides.apply(&mut bundle.config)?;
     if let Some(request) = overrides.user_request()? {

@@ -18,16 +18,19 @@ use super::spec::{self, Spec};
 use super::walk::{self, Survey};
 use super::{Fault, convert};
 use crate::error::{Error, Result};
+use crate::sys::file::{self, End};
+use crate::sys::spent::Spent;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// The largest config.json in bytes.
-pub const MAX_CONFIG: u64 = 16 << 20;
+pub const MAX_CONFIG: usize = 16 << 20;
 
 /// How many values of a wrong type are looked for: each costs another reading of the whole.
 const MAX_TYPE_FAULTS: usize = 32;
@@ -52,51 +55,47 @@ impl Bundle {
     /// Reads and checks the bundle in a directory. All faults of its config.json are in one error.
     pub fn load(dir: &Path) -> Result<Bundle> {
         let shown = dir.display();
-        let absolute =
-            std::fs::canonicalize(dir).map_err(|error| Error::new(format!("bundle {shown}: {}", plain(&error))))?;
+        let wrong = |errno| Error::new(format!("bundle {shown}: {}", named(errno)));
+        let opened = file::open(dir, OFlag::O_PATH | OFlag::O_DIRECTORY).map_err(wrong)?;
+        // The kernel's own name of it, in one call: realpath(3) asks for each part of the path.
+        let absolute = crate::sys::path::name(&opened).map_err(wrong)?;
         // Not blocking: a fifo without a writer would hold us up before we could see what it is.
-        let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(absolute.join("config.json"));
-        let file = match opened {
-            Ok(file) if file.metadata().is_ok_and(|about| !about.is_file() && !about.is_dir()) => {
-                return Err(Error::new(format!("{shown}/config.json: is not a regular file")));
-            }
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::new(format!("no config.json in {shown}")).hint("`corten spec` writes one"));
-            }
-            Err(error) => return Err(Error::new(format!("{shown}/config.json: {}", plain(&error)))),
-        };
-        let raw = read_limited(file).map_err(|error| error.at(format!("{shown}/config.json")))?;
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = openat(&opened, "config.json", flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::ENOENT => Error::new(format!("no config.json in {shown}")).hint("`corten spec` writes one"),
+            errno => Error::new(format!("{shown}/config.json: {}", named(errno))),
+        })?;
+        let raw = read_limited(&file).map_err(|error| error.at(format!("{shown}/config.json")))?;
+        Spent::default().close_with([file, opened]);
         let (config, warnings) = parse(&raw).map_err(|faults| faults_error(&faults, "config.json"))?;
         Ok(Bundle { dir: absolute, config, raw, warnings })
     }
 }
 
-/// Reads a file of at most [`MAX_CONFIG`] bytes; a larger one is refused before it is read.
-pub fn read_limited(file: File) -> Result<Vec<u8>> {
-    let about = file.metadata().map_err(|error| Error::new(plain(&error)))?;
-    if about.is_dir() {
-        return Err(Error::new("is a directory"));
+/// Reads a regular file of at most [`MAX_CONFIG`] bytes; a larger one is refused before it is read.
+fn read_limited(file: &OwnedFd) -> Result<Vec<u8>> {
+    let about = fstat(file).map_err(|errno| Error::new(named(errno)))?;
+    match SFlag::from_bits_truncate(about.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFREG => {}
+        SFlag::S_IFDIR => return Err(Error::new("is a directory")),
+        _ => return Err(Error::new("is not a regular file")),
     }
-    let size = about.len();
+    let mut size = usize::try_from(about.st_size).unwrap_or(usize::MAX);
     let mut text = Vec::new();
     if size <= MAX_CONFIG {
-        // A pipe or a file of procfs has no size, so the limit holds while reading as well.
-        text.reserve_exact(usize::try_from(size).unwrap_or(0) + 1);
-        file.take(MAX_CONFIG + 1).read_to_end(&mut text).map_err(|error| Error::new(plain(&error)))?;
+        // It may grow meanwhile, so the limit holds while reading as well; and a file of procfs is regular, has no size, and comes in pieces.
+        let end = if size == 0 { End::Nothing } else { End::Less };
+        text = file::read_rest(file, end, size, MAX_CONFIG).map_err(|errno| Error::new(named(errno)))?;
+        size = text.len();
     }
-    if size > MAX_CONFIG || text.len() as u64 > MAX_CONFIG {
-        let size = size.max(text.len() as u64);
+    if size > MAX_CONFIG {
         return Err(Error::new(format!("has {size} bytes or more; the most is {MAX_CONFIG} (16 MiB)")));
     }
     Ok(text)
 }
 
-fn plain(error: &std::io::Error) -> String {
-    match error.raw_os_error().map(nix::errno::Errno::from_raw) {
-        Some(errno) => format!("{} ({})", crate::sys::plain(errno), crate::sys::name(errno)),
-        None => error.to_string(),
-    }
+fn named(errno: Errno) -> String {
+    format!("{} ({})", crate::sys::plain(errno), crate::sys::name(errno))
 }
 
 /// The error that shows all faults of a file.

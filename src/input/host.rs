@@ -10,7 +10,9 @@
 //! namespace shows a cgroup2 alone. mountinfo is only read when there is v1, since it is long on a machine with many containers.
 
 use crate::error::{Error, Result};
+use crate::sys::file::{self, End};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::sys::utsname::uname;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -69,15 +71,14 @@ impl Host {
     /// Asks this machine. Never fails: what cannot be read is assumed and listed in `assumed`.
     pub fn read() -> Host {
         let mut assumed = Vec::new();
-        // One file instead of uname(2): nix has that behind a feature of its own.
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok().and_then(|text| parse_release(&text));
+        let kernel = uname().ok().and_then(|names| parse_release(&names.release().to_string_lossy()));
         let kernel = kernel.unwrap_or_else(|| {
             assumed
                 .push(format!("the kernel's release cannot be read: {}.{} is assumed", USUAL_KERNEL.0, USUAL_KERNEL.1));
             USUAL_KERNEL
         });
         let cgroups = read_layout(&mut assumed);
-        Host { kernel, cgroups, euid: nix::unistd::geteuid().as_raw(), assumed }
+        Host { kernel, cgroups, euid: crate::sys::start::euid(), assumed }
     }
 
     /// A fixed machine for golden tests: kernel 6.12, one cgroup2 with every controller, root.
@@ -134,21 +135,22 @@ fn usual_layout() -> CgroupLayout {
 fn read_layout(assumed: &mut Vec<String>) -> CgroupLayout {
     let mount = Path::new(CGROUP_MOUNT);
     if statfs(mount).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC) {
-        return match std::fs::read_to_string(mount.join("cgroup.controllers")) {
+        return match file::read_text(mount.join("cgroup.controllers"), End::Less) {
             Ok(text) => CgroupLayout::Unified {
                 mount: mount.into(),
                 controllers: text.split_ascii_whitespace().map(String::from).collect(),
             },
-            Err(error) => {
+            Err(errno) => {
                 assumed.push(format!(
-                    "{CGROUP_MOUNT}/cgroup.controllers cannot be read ({error}): every controller is assumed"
+                    "{CGROUP_MOUNT}/cgroup.controllers cannot be read ({}): every controller is assumed",
+                    crate::sys::name(errno)
                 ));
                 usual_layout()
             }
         };
     }
-    let mountinfo = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let hierarchies = parse_hierarchies(&String::from_utf8_lossy(&mountinfo));
+    let mountinfo = file::read_text("/proc/self/mountinfo", End::Nothing).unwrap_or_default();
+    let hierarchies = parse_hierarchies(&mountinfo);
     if hierarchies.is_empty() {
         assumed.push(format!("no cgroups are mounted: one cgroup2 at {CGROUP_MOUNT} is assumed"));
         return usual_layout();

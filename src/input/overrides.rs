@@ -69,6 +69,20 @@ pub struct Overrides {
 }
 
 impl Overrides {
+    /// Was none typed? Then the configuration is what it was, and was checked as that.
+    pub fn is_nothing(&self) -> bool {
+        self.nothing_for_process() && self.mounts.is_empty() && self.hostname.is_none() && self.network.is_none()
+    }
+
+    fn nothing_for_process(&self) -> bool {
+        !self.terminal
+            && self.entrypoint.is_none()
+            && self.args.is_empty()
+            && self.env.is_empty()
+            && self.workdir.is_none()
+            && self.user.is_none()
+    }
+
     /// Applies every option; the configuration is half changed after an error. A user that must be looked up is left to
     /// [`Overrides::user_request`], because that needs the container's files.
     pub fn apply(&self, config: &mut Config) -> Result<()> {
@@ -100,13 +114,7 @@ impl Overrides {
     }
 
     fn apply_to_process(&self, config: &mut Config) -> Result<()> {
-        let nothing = !self.terminal
-            && self.entrypoint.is_none()
-            && self.args.is_empty()
-            && self.env.is_empty()
-            && self.workdir.is_none()
-            && self.user.is_none();
-        if nothing {
+        if self.nothing_for_process() {
             return Ok(());
         }
         let Some(process) = &mut config.process else {

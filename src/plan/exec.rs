@@ -141,8 +141,8 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
             "the container's own /proc is the container's to change, and the host's must not be in reach",
         );
     }
-    plan.child(Step::OpenRoot, "root", "everything below is resolved from here");
     if process.terminal {
+        plan.child(Step::OpenRoot, "root", "the container's devpts is found from here");
         for action in terminal::decide_exec(process, request.console.watcher()) {
             plan.child(Step::Terminal(action), "process.terminal", "from the container's own devpts");
         }

@@ -17,8 +17,8 @@ impl fmt::Display for Step {
                  openat(state, \"held\", O_CREAT|O_EXCL); openat(state, \"state.json\", O_CREAT|O_EXCL); write(); renameat2()",
             ),
             Step::Record(Record::Init | Record::Ready) => f.write_str(
-                "[openat(\"/proc/PID/stat\"); read()]; openat(state, \".\"); flock(LOCK_EX); fstat(state); newfstatat(state); \
-                 openat(state, \".state.PID\", O_CREAT|O_EXCL); write(); renameat(state, \".state.PID\", \"state.json\")",
+                "[openat(\"/proc/PID/stat\"); read()]; openat(state, \".\"); flock(LOCK_EX); [fstat(state)]; newfstatat(state); \
+                 openat(state, \".state\", O_CREAT|O_EXCL); write(); renameat(state, \".state\", \"state.json\")",
             ),
             Step::Cgroup(change) => change.fmt(f),
             Step::OpenTasks(files) => {
@@ -40,7 +40,7 @@ impl fmt::Display for Step {
             Step::Namespace(action) => action.fmt(f),
             Step::Console(None) => f.write_str("socketpair(AF_UNIX)"),
             Step::Console(Some(path)) => write!(f, "socket(AF_UNIX); connect({path:?})"),
-            Step::Hold(Hold::Lock) => f.write_str("openat(state, \"held\"); flock(LOCK_EX)"),
+            Step::Hold(Hold::Lock) => f.write_str("flock(held, LOCK_EX)"),
             Step::Hold(Hold::Gate) => f.write_str("socket(AF_UNIX); bind(start); listen()"),
             Step::Clone(clone) => {
                 let into = clone.into.as_ref().map(|dir| format!(", into {}", dir.display())).unwrap_or_default();

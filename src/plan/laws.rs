@@ -171,7 +171,7 @@ pub const LAWS: &[Law] = &[
                 || enters(step)
                 || matches!(step, Step::Program(program::Action::MakeDirectory(_)))
         };
-        all_before(lines, open, uses, Side::Child) && has(lines, open)
+        all_before(lines, open, uses, Side::Child) && (has(lines, open) || !has(lines, uses))
     }),
     ("mounts, devices and the terminal come before the root is entered", |lines| {
         let makes = |step: &Step| {

@@ -111,7 +111,9 @@ fn wait_for(gate: Gate, context: &Context) -> Result<()> {
 fn attach(context: &mut Context) -> Result<()> {
     for tasks in context.tasks.drain(..) {
         write(&tasks, b"0").called(|| format!("write({}, \"0\")", crate::sys::describe(&tasks)))?;
+        context.held.spent.take(tasks);
     }
+    context.held.spent.close();
     Ok(())
 }
 
@@ -129,8 +131,8 @@ fn await_start(context: &mut Context) -> Result<()> {
     let Some(listener) = context.listener.take() else {
         return Err(Failure::refused("accept4()", Errno::EBADF, "the start gate is not open"));
     };
-    // The parent's end: from here on there is only the starter.
-    context.wire = None;
+    // The parent's end: from here on there is only the starter. The wait may be long: what is not needed any more is not left open.
+    context.held.spent.close_with(context.wire.take());
     loop {
         let starter = socket::accept(&listener)?;
         // A starter that was killed before it could hear this has started nothing: the next one may. Dropping the listener then
@@ -143,6 +145,8 @@ fn await_start(context: &mut Context) -> Result<()> {
 }
 
 fn run_hooks(kind: hooks::Kind, list: &[crate::input::config::Hook], context: &Context) -> Result<()> {
+    // A hook may take its time and look at this process.
+    context.held.spent.close();
     // The pid as the host sees it: the kept procfs is the host's.
     let own = context.held.proc.as_ref().and_then(|proc| nix::fcntl::readlinkat(proc.as_fd(), "self").ok());
     let pid = own.and_then(|name| name.to_str()?.parse().ok());

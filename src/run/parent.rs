@@ -9,10 +9,9 @@ use crate::setup::{cgroup, hooks};
 use crate::state::status::Status;
 use crate::state::{self, Process};
 use crate::sys::process::{self, End, Parent, Side, clone3, exit_now};
-use crate::sys::{Called, Failure, socket};
+use crate::sys::{Called, Failure, file, socket};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,24 +25,22 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
         Step::Await(gate) => wait_for(*gate, context),
         Step::Record(what) => record(*what, context),
         Step::Cgroup(change) => {
-            change.apply().map_err(worded)?;
+            change.apply(&context.held.spent).map_err(worded)?;
             if let cgroup::Change::Mkdir { directory, .. } = change {
                 context.cgroup_made.push(directory.clone());
             }
             Ok(())
         }
         Step::OpenTasks(files) => {
-            let opened = files.iter().map(|path| {
-                open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-                    .called(|| format!("openat({path:?}, O_WRONLY)"))
-            });
+            let opened = files
+                .iter()
+                .map(|path| file::open(path, OFlag::O_WRONLY).called(|| format!("openat({path:?}, O_WRONLY)")));
             context.tasks = opened.collect::<crate::sys::Result<_>>().map_err(worded)?;
             Ok(())
         }
         Step::OpenCgroup(dir) => {
-            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            context.cgroup =
-                Some(open(dir, flags, Mode::empty()).called(|| format!("openat({dir:?})")).map_err(worded)?);
+            let opened = file::open(dir, OFlag::O_PATH | OFlag::O_DIRECTORY);
+            context.cgroup = Some(opened.called(|| format!("openat({dir:?})")).map_err(worded)?);
             Ok(())
         }
         Step::OpenProc => {
@@ -132,8 +129,8 @@ fn record(what: Record, context: &mut Context) -> Result<()> {
     let Some(store) = &context.store else { return Ok(()) };
     match what {
         Record::Intent => {
-            context.entry =
-                Some(store.make(&context.state, &[("config.json", &context.configuration), ("held", b"")])?);
+            let (entry, held) = store.make(&context.state, &context.configuration, &context.held.spent)?;
+            (context.entry, context.lock) = (Some(entry), Some(held));
             Ok(())
         }
         Record::Init | Record::Ready => {
@@ -157,10 +154,9 @@ fn hold(what: Hold, context: &mut Context) -> crate::sys::Result<()> {
     let Some(entry) = &context.entry else { return Ok(()) };
     match what {
         Hold::Lock => {
-            let file = entry.open_file("held").called(|| "openat(\"held\")".into())?;
             // The lock belongs to the open file, which init shares: closing our descriptor does not let go of it.
-            file.lock().called(|| "flock(\"held\", LOCK_EX)".into())?;
-            context.lock = Some(file);
+            let locked = context.lock.as_ref().map_or(Ok(()), File::lock);
+            locked.called(|| "flock(\"held\", LOCK_EX)".into())?;
         }
         Hold::Gate => context.listener = Some(socket::listen_at(entry.dir(), "start")?),
     }
@@ -181,6 +177,8 @@ fn console(socket_path: Option<&Path>, context: &mut Context) -> crate::sys::Res
 /// One clone: returns on both sides. The child's context has a wire and no first process.
 fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
     let (ours, theirs) = socket::pair()?;
+    // The child inherits what is open, and none of this is for it.
+    context.held.spent.close();
     let side = if how.intermediate {
         through_intermediate(how, context)?
     } else {
@@ -192,17 +190,17 @@ fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
             context.first = Some((pid, pidfd));
             context.wire = Some(ours);
             // Init's alone from here on: a copy of ours would outlive it.
-            (context.lock, context.listener, context.held.console) = (None, None, None);
-            context.tasks.clear();
-            context.held.trees.clear();
-            context.cgroup = None;
+            let held = &mut context.held;
+            let single = [context.listener.take(), context.cgroup.take(), held.console.take(), Some(theirs)];
+            let lock = context.lock.take().map(OwnedFd::from);
+            let trees = held.trees.drain(..).map(|(_, tree)| tree);
+            held.spent.close_with(single.into_iter().flatten().chain(lock).chain(context.tasks.drain(..)).chain(trees));
         }
         Side::Child => {
             context.wire = Some(theirs);
-            context.console_end = None;
-            context.cgroup = None;
-            context.pid_file = None;
-            drop(ours);
+            let parents = [context.console_end.take(), context.cgroup.take(), Some(ours)];
+            let pid_file = context.pid_file.take().map(OwnedFd::from);
+            context.held.spent.close_with(parents.into_iter().flatten().chain(pid_file));
             super::wait::restore_signals();
         }
     }
@@ -297,7 +295,7 @@ pub fn undo(context: &mut Context) {
     let (Some(store), Some(entry)) = (&context.store, &context.entry) else { return };
     if context.cloned {
         let cgroup = &context.state.cgroup;
-        if let Err(failure) = cgroup.kill_all(libc::SIGKILL).and_then(|()| cgroup.remove()) {
+        if let Err(failure) = cgroup.end() {
             log::warn!("{failure}");
             return;
         }

@@ -16,11 +16,11 @@
 //! stopped would block us: at most a page at a time, and only when poll says there is room.
 
 use crate::error::Result;
-use crate::sys::{Called, process, signal, tty};
+use crate::sys::{Called, file, process, signal, tty};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{Mode, fstat, makedev};
+use nix::sys::stat::{fstat, makedev};
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{read, write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -78,11 +78,11 @@ pub fn caller_terminal() -> Option<OwnedFd> {
         return found.try_clone_to_owned().ok();
     }
     // After joining a container its /dev/tty may be anything.
-    let seen = open("/dev/tty", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let seen = file::open("/dev/tty", OFlag::O_PATH).ok()?;
     if fstat(&seen).ok()?.st_rdev != makedev(5, 0) {
         return None;
     }
-    open("/dev/tty", OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK, Mode::empty()).ok()
+    file::open("/dev/tty", OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK).ok()
 }
 
 /// Rows and columns of the caller's terminal; `None` without one, or where they are not known.
@@ -92,7 +92,7 @@ pub fn caller_size() -> Option<(u16, u16)> {
 
 /// Stays with a child until it ends: forwards signals, relays its terminal if it has one. Returns its exit code, 128+n after
 /// signal n.
-pub fn foreground(pidfd: &OwnedFd, terminal: Option<OwnedFd>, signals: Blocked) -> Result<u8> {
+pub fn foreground(pidfd: &OwnedFd, terminal: Option<OwnedFd>, signals: &Blocked) -> Result<u8> {
     let mut relay = terminal.map(Relay::new).transpose()?;
     loop {
         let mut ends = vec![(End::Program, pidfd.as_fd(), PollFlags::POLLIN)];
@@ -110,7 +110,7 @@ pub fn foreground(pidfd: &OwnedFd, terminal: Option<OwnedFd>, signals: Blocked) 
         for (end, found) in &ready {
             match (end, &mut relay) {
                 (End::Program, _) => {}
-                (End::Signals, relay) => forward(&signals, pidfd, relay.as_ref()),
+                (End::Signals, relay) => forward(signals, pidfd, relay.as_ref()),
                 (End::Master, Some(relay)) => relay.master_ready(*found),
                 (End::Input, Some(relay)) => relay.read_input(),
                 (End::Output, Some(relay)) => relay.write_output(),

@@ -147,7 +147,10 @@ impl Action {
     /// Makes the nodes and links below `held.root`.
     pub fn apply(&self, held: &mut Held) -> Result<()> {
         let mode = Mode::from_bits_truncate(0o755);
-        let dir = path::make_directory(path::opened(&held.root)?, &self.directory, mode, Links::Follow)?;
+        let dir = match held.dev.take_if(|_| self.directory == Path::new("/dev")) {
+            Some(dev) => dev,
+            None => path::make_directory(path::opened(&held.root)?, &self.directory, mode, Links::Follow)?,
+        };
         {
             let _umask = Umask::zero();
             self.nodes.iter().try_for_each(|node| match self.means {
@@ -164,7 +167,9 @@ impl Action {
         if has_kcore(held) {
             link(&dir, CORE.0, CORE.1, Stale::Kept)?;
         }
-        link(&dir, PTMX.0, PTMX.1, Stale::Replaced)
+        link(&dir, PTMX.0, PTMX.1, Stale::Replaced)?;
+        held.spent.take(dir);
+        Ok(())
     }
 }
 
@@ -275,7 +280,10 @@ fn shown(node: &Device) -> String {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let directory = &self.directory;
-        write!(f, "openat2(root, {directory:?}); [{}]; umask(000)", path::shown_directory(directory))?;
+        // A tmpfs that was mounted there is still open.
+        let (open, close) = if directory == Path::new("/dev") { ("[", "]") } else { ("", "") };
+        let made = path::shown_directory(directory);
+        write!(f, "{open}openat2(root, {directory:?}); [{made}]{close}; umask(000)")?;
         for node in &self.nodes {
             let path = &node.path;
             if self.means == Means::Bind && node.kind != DeviceKind::Fifo {

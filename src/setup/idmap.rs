@@ -13,9 +13,8 @@
 //! undumpable owns none of its `/proc` files, so that comes only after the maps.
 
 use crate::input::config::IdMapping;
-use crate::sys::{Called, Result};
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use crate::sys::{Called, Result, file};
+use nix::fcntl::OFlag;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid, write};
 use std::fmt;
 
@@ -67,8 +66,7 @@ impl Action {
         match self {
             Action::Write(map, mappings) => {
                 let path = format!("/proc/{pid}/{}", map.file());
-                let fd = open(path.as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-                    .called(|| format!("openat({path:?})"))?;
+                let fd = file::open(&path, OFlag::O_WRONLY).called(|| format!("openat({path:?})"))?;
                 let text = lines(mappings);
                 write(&fd, text.as_bytes()).map(drop).called(|| format!("write({path:?}, {text:?})"))
             }

@@ -66,7 +66,7 @@ impl fmt::Display for Action {
                 }
                 write!(
                     f,
-                    "keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?}); keyctl(KEYCTL_DESCRIBE); keyctl(KEYCTL_SETPERM)"
+                    "keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?}); keyctl(KEYCTL_DESCRIBE); [keyctl(KEYCTL_SETPERM)]"
                 )
             }
             Action::AppArmor(profile) => {
@@ -144,6 +144,10 @@ fn join_keyring(name: &str) -> Result<()> {
     let now = permissions(&about).ok_or_else(|| {
         Failure::refused("keyctl(KEYCTL_DESCRIBE)", Errno::EINVAL, format!("session keyring: {about:?}"))
     })?;
+    if now & USER_SEARCH != 0 {
+        // The container's own, which an exec joins.
+        return Ok(());
+    }
     cred::set_key_permissions(serial, now | USER_SEARCH)
         .called(|| format!("keyctl(KEYCTL_SETPERM, {:#x})", now | USER_SEARCH))
 }

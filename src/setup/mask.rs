@@ -15,6 +15,7 @@
 use super::Held;
 use crate::sys::mount::{self, Change, Context, Reach, attr};
 use crate::sys::path::{self, Links, clean};
+use crate::sys::spent::Spent;
 use crate::sys::{Called, Failure, Result};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -67,25 +68,29 @@ impl Action {
 
     /// Covers the paths that exist below `held.root`.
     pub fn apply(&self, held: &mut Held) -> Result<()> {
-        let root = path::opened(&held.root)?;
+        let (root, spent) = (path::opened(&held.root)?, &held.spent);
         match self {
-            Action::Readonly(paths) => paths.iter().try_for_each(|path| readonly(root, path)),
+            Action::Readonly(paths) => paths.iter().try_for_each(|path| readonly(root, path, spent)),
             Action::Mask(paths) => {
-                let mut covers = Covers { root, null: None, empty: None };
-                paths.iter().try_for_each(|path| covers.mask(path))
+                let mut covers = Covers { root, null: None, empty: None, spent };
+                paths.iter().try_for_each(|path| covers.mask(path))?;
+                spent.take_all(covers.null.into_iter().chain(covers.empty));
+                Ok(())
             }
         }
     }
 }
 
-fn readonly(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
+fn readonly(root: BorrowedFd<'_>, path: &Path, spent: &Spent) -> Result<()> {
     let Some(there) = path::find_below(root, path, OFlag::O_PATH, Links::Follow)? else { return Ok(()) };
     // With what is mounted below, or the clone would uncover it.
     let tree =
         mount::clone_of(there.as_fd(), Reach::Tree).called(|| format!("open_tree({path:?}, CLONE|RECURSIVE)"))?;
     mount::change(tree.as_fd(), Reach::This, &Change::set(attr::RDONLY))
         .called(|| "mount_setattr(set=RDONLY)".into())?;
-    mount::attach(tree.as_fd(), there.as_fd()).called(|| format!("move_mount({path:?})"))
+    mount::attach(tree.as_fd(), there.as_fd()).called(|| format!("move_mount({path:?})"))?;
+    spent.take_all([tree, there]);
+    Ok(())
 }
 
 /// What masks are made of, each made when first needed.
@@ -93,36 +98,50 @@ struct Covers<'a> {
     root: BorrowedFd<'a>,
     null: Option<OwnedFd>,
     empty: Option<OwnedFd>,
+    spent: &'a Spent,
 }
 
 impl Covers<'_> {
     fn mask(&mut self, path: &Path) -> Result<()> {
         let Some(there) = path::find_below(self.root, path, OFlag::O_PATH, Links::Follow)? else { return Ok(()) };
+        self.cover(path, &there)?;
+        self.spent.take(there);
+        Ok(())
+    }
+
+    fn cover(&mut self, path: &Path, there: &OwnedFd) -> Result<()> {
         let put =
             |cover: &OwnedFd| mount::attach(cover.as_fd(), there.as_fd()).called(|| format!("move_mount({path:?})"));
-        if path::kind(&there)? != SFlag::S_IFDIR {
+        if path::kind(there)? != SFlag::S_IFDIR {
             let null = match &self.null {
                 Some(null) => null,
                 None => self.null.insert(null(self.root)?),
             };
             let cover = mount::clone_of(null.as_fd(), Reach::This).called(|| format!("open_tree({NULL:?}, CLONE)"))?;
-            return put(&cover);
+            put(&cover)?;
+            self.spent.take(cover);
+            return Ok(());
         }
         match &self.empty {
             // A mount can be cloned once it has a place (before 6.15), so the first is the tmpfs itself.
-            None => put(self.empty.insert(empty()?)),
+            None => put(self.empty.insert(empty(self.spent)?)),
             Some(first) => {
-                put(&mount::clone_of(first.as_fd(), Reach::This).called(|| "open_tree(empty, CLONE)".into())?)
+                let cover = mount::clone_of(first.as_fd(), Reach::This).called(|| "open_tree(empty, CLONE)".into())?;
+                put(&cover)?;
+                self.spent.take(cover);
+                Ok(())
             }
         }
     }
 }
 
-fn empty() -> Result<OwnedFd> {
+fn empty(spent: &Spent) -> Result<OwnedFd> {
     let context = Context::open("tmpfs")?;
     context.flag("ro")?;
     context.create()?;
-    context.mount(EMPTY)
+    let mount = context.mount(EMPTY)?;
+    spent.take(context.into_fd());
+    Ok(mount)
 }
 
 /// The container's null device, as a descriptor of exactly that.

@@ -5,6 +5,7 @@
 //! joined by `; `, those that depend on what is found in square brackets.
 
 use crate::sys::exec::Program;
+use crate::sys::spent::Spent;
 use crate::sys::{Failure, Result};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -35,6 +36,8 @@ pub struct Held {
     pub root: Option<OwnedFd>,
     /// The host's procfs, checked to be one: `thread-self/attr`, `sys`, `self/fd` are reached through it, never by path.
     pub proc: Option<OwnedFd>,
+    /// The container's own `/dev`, an empty tmpfs that nobody else has seen, from its mount to the making of what lies in it.
+    pub dev: Option<OwnedFd>,
     /// Trees that the parent cloned for the mount at a place (`mounts[3]`), taken by it: see `mounts::early`.
     pub trees: Vec<(String, OwnedFd)>,
     /// The slave side of the container's terminal.
@@ -51,6 +54,8 @@ pub struct Held {
     pub warnings: Vec<String>,
     /// The program that was found, laid out for execve.
     pub program: Option<Program>,
+    /// Descriptors that no step needs any more.
+    pub spent: Spent,
 }
 
 impl Held {

@@ -127,6 +127,7 @@ struct New {
     links: Links,
     mode: RootMode,
     content: Content,
+    spot: Spot,
     /// What is bound instead where the namespace may not mount it: the container's own cgroup.
     instead: Option<PathBuf>,
     /// SELinux label of its root, where the file system has none for all its files.
@@ -140,6 +141,15 @@ enum RootMode {
     Own,
     /// From the directory that it covers (tmpfs).
     Covered,
+}
+
+/// How the target is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spot {
+    /// Below the root, where it may lead through what the root file system holds; made when missing.
+    Anywhere,
+    /// A name in the tmpfs that is the container's `/dev`: nothing of that name is there yet, and nobody else has seen it.
+    InDev,
 }
 
 /// What lies in a new file system at first.
@@ -247,6 +257,11 @@ impl Action {
         matches!(self.what, What::Seal)
     }
 
+    /// Does it mount a tmpfs in which nothing is yet?
+    fn is_empty_tmpfs(&self) -> bool {
+        matches!(&self.what, What::New(new) if new.kind == "tmpfs" && new.content == Content::Empty && !long::needed(new))
+    }
+
     /// Is it the parent's part, before the clone?
     pub fn is_early(&self) -> bool {
         matches!(self.what, What::Early(_))
@@ -263,7 +278,29 @@ pub fn decide(mounts: &[Mount], facts: &Facts) -> Result<Vec<Action>, Vec<Fault>
             Err(mut more) => faults.append(&mut more),
         }
     }
+    find_dev(&mut actions);
     if faults.is_empty() { Ok(actions) } else { Err(faults) }
+}
+
+/// Finds the targets that are names in a tmpfs on `/dev`: pts, shm, mqueue.
+fn find_dev(actions: &mut [Action]) {
+    let dev = Path::new("/dev");
+    // What was mounted on or below such a /dev since; `None`: it is no tmpfs, or a later mount lies on it.
+    let mut taken: Option<Vec<PathBuf>> = None;
+    for action in actions {
+        let target = clean(&action.target);
+        if let (What::New(new), Some(taken)) = (&mut action.what, &taken) {
+            let plain = new.instead.is_none() && new.content == Content::Empty && !long::needed(new);
+            if target.parent() == Some(dev) && plain && !taken.iter().any(|other| other.starts_with(&target)) {
+                new.spot = Spot::InDev;
+            }
+        }
+        match &mut taken {
+            _ if target == dev => taken = action.is_empty_tmpfs().then(Vec::new),
+            Some(taken) if target.starts_with(dev) => taken.push(target),
+            _ => {}
+        }
+    }
 }
 
 /// Decides what becomes read-only at the end: after the devices were made, before or after the root was entered.
@@ -444,6 +481,7 @@ fn new(kind: &str, mount: &Mount, options: Options, links: Links) -> New {
         links,
         mode: if kind == "tmpfs" && !has_mode { RootMode::Covered } else { RootMode::Own },
         content: if options.copy_up { Content::Covered } else { Content::Empty },
+        spot: Spot::Anywhere,
         instead: None,
         root_label: None,
     }

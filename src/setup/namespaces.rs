@@ -19,11 +19,10 @@
 
 use crate::input::config::{Namespace, NamespaceKind, TimeOffset};
 use crate::sys::process::{CLONE_NEWTIME, Flags};
-use crate::sys::{Called, Failure, Result};
+use crate::sys::{Called, Failure, Result, file};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::stat::Mode;
 use nix::unistd::write;
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -206,13 +205,12 @@ impl Action {
     pub fn apply(&self, opened: &mut Opened) -> Result<()> {
         match self {
             Action::Open(kind, path) => {
-                let fd =
-                    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK, Mode::empty())
-                        .called(|| format!("openat({path:?})"))
-                        .map_err(|failure| match failure.errno {
-                            Errno::ENOENT => failure.because(format!("{} does not exist", path.display())),
-                            _ => failure,
-                        })?;
+                let fd = file::open(path, OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_NONBLOCK)
+                    .called(|| format!("openat({path:?})"))
+                    .map_err(|failure| match failure.errno {
+                        Errno::ENOENT => failure.because(format!("{} does not exist", path.display())),
+                        _ => failure,
+                    })?;
                 check_kind(&fd, *kind, path)?;
                 opened.to_join.push((*kind, fd));
                 Ok(())
@@ -228,8 +226,7 @@ impl Action {
                     return Ok(());
                 }
                 let path = "/proc/self/timens_offsets";
-                let fd = open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-                    .called(|| format!("openat({path:?})"))?;
+                let fd = file::open(path, OFlag::O_WRONLY).called(|| format!("openat({path:?})"))?;
                 write(&fd, lines(offsets).as_bytes())
                     .map(drop)
                     .called(|| format!("write({path:?}, {:?})", lines(offsets)))
@@ -250,7 +247,7 @@ impl Action {
 
 fn own(kind: NamespaceKind) -> Result<OwnedFd> {
     let path = format!("/proc/self/ns/{}", file(kind));
-    open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).called(|| format!("openat({path:?})"))
+    file::open(&path, OFlag::O_RDONLY).called(|| format!("openat({path:?})"))
 }
 
 fn enter(files: &[(NamespaceKind, OwnedFd)], kind: NamespaceKind) -> Result<()> {

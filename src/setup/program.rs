@@ -18,12 +18,13 @@ use crate::input::Fault;
 use crate::input::config::Process;
 use crate::sys::exec::{self, Program};
 use crate::sys::path::{self, Links};
+use crate::sys::spent::Spent;
 use crate::sys::{Called, Failure, Result, cred, plain};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::{AccessFlags, faccessat, fchdir};
+use nix::unistd::{AccessFlags, chdir, faccessat, fchdir};
 use std::ffi::CString;
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -109,8 +110,8 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Action::MakeDirectory(cwd) => write!(f, "openat2(root, {cwd:?}); [{}]", path::shown_directory(cwd)),
-            Action::Enter(cwd) => write!(f, "openat2({cwd:?}, O_PATH|O_DIRECTORY); fchdir()"),
-            Action::Confirm(cwd) => write!(f, "[openat2({cwd:?}, O_PATH|O_DIRECTORY); fchdir()]; getcwd()"),
+            Action::Enter(cwd) => f.write_str(&shown_enter(cwd)),
+            Action::Confirm(cwd) => write!(f, "[{}]; getcwd()", shown_enter(cwd)),
             Action::Find { args, .. } => {
                 let name = args[0].to_string_lossy();
                 match name.contains('/') {
@@ -133,7 +134,7 @@ impl Action {
     pub fn apply(&self, held: &mut Held) -> Result<()> {
         match self {
             Action::MakeDirectory(cwd) => make_directory(path::opened(&held.root)?, cwd),
-            Action::Enter(cwd) => match enter(cwd) {
+            Action::Enter(cwd) => match enter(cwd, &held.spent) {
                 // The user may pass where root may not: again after the change.
                 Err(Errno::EACCES | Errno::EPERM) => Ok(()),
                 other => {
@@ -144,7 +145,7 @@ impl Action {
             },
             Action::Confirm(cwd) => {
                 if !held.entered {
-                    enter(cwd)
+                    enter(cwd, &held.spent)
                         .called(|| format!("openat2({cwd:?}, RESOLVE_NO_MAGICLINKS)"))
                         .map_err(|failure| about_directory(failure, cwd))?;
                 }
@@ -178,6 +179,13 @@ impl Action {
     }
 }
 
+fn shown_enter(cwd: &Path) -> String {
+    match cwd == Path::new("/") {
+        true => "chdir(\"/\")".into(),
+        false => format!("openat2({cwd:?}, O_PATH|O_DIRECTORY); fchdir()"),
+    }
+}
+
 fn about_directory(failure: Failure, cwd: &Path) -> Failure {
     let words = match failure.errno {
         Errno::ELOOP => "leads through a link of /proc to something that is open, or through too many links".to_owned(),
@@ -200,9 +208,15 @@ fn make_directory(root: BorrowedFd<'_>, cwd: &Path) -> Result<()> {
 }
 
 /// chdir(2), but not through `/proc/*/fd` and the like: such a link leads to whatever the runtime has open (CVE-2024-21626).
-fn enter(cwd: &Path) -> nix::Result<()> {
+fn enter(cwd: &Path, spent: &Spent) -> nix::Result<()> {
+    if cwd == Path::new("/") {
+        return chdir(cwd);
+    }
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    fchdir(openat2(AT_FDCWD, cwd, OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS))?)
+    let directory = openat2(AT_FDCWD, cwd, OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS))?;
+    fchdir(&directory)?;
+    spent.take(directory);
+    Ok(())
 }
 
 /// The working directory must be a place that the container can name.

@@ -25,8 +25,6 @@ use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -199,9 +197,7 @@ fn uncover(held: &Held, rootfs: &Path, ties: Ties) -> Result<()> {
             &own
         }
     };
-    let mut info = String::new();
-    let file = procfs::open(proc, "thread-self/mountinfo", OFlag::O_RDONLY)?;
-    File::from(file).read_to_string(&mut info).called(|| "read(\"thread-self/mountinfo\")".into())?;
+    let info = procfs::read(proc, "thread-self/mountinfo")?;
     let outside: Vec<(PathBuf, &str)> = mount_points(&info).filter(|(place, _)| !place.starts_with(rootfs)).collect();
     if ties == Ties::Kept {
         // One by one, because all of them at once would be those of the container, too.

@@ -12,8 +12,8 @@
 use super::store::Entry;
 use super::{Process, State};
 use crate::setup::hooks::Kind;
+use crate::sys::file::{self, End};
 use std::fmt;
-use std::io::Read;
 use std::sync::OnceLock;
 
 /// `status` of the runtime specification, and `paused` as runc has it.
@@ -77,16 +77,13 @@ pub fn parse_stat(line: &str) -> Option<Stat> {
 
 /// Reads it; `None`: no such process.
 pub fn stat(pid: i32) -> Option<Stat> {
-    let mut text = [0; 1024];
-    // One read: the line is made by the kernel at the first, and never longer.
-    let length = std::fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut text)).ok()?;
-    parse_stat(&String::from_utf8_lossy(&text[..length]))
+    parse_stat(&file::read_text(format!("/proc/{pid}/stat"), End::Less).ok()?)
 }
 
 /// This boot of the machine. It cannot change while we run: read once, also for a list of many containers.
 pub fn boot() -> String {
     static BOOT: OnceLock<String> = OnceLock::new();
-    let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let read = || file::read_text("/proc/sys/kernel/random/boot_id", End::Less).unwrap_or_default();
     BOOT.get_or_init(|| read().trim().to_owned()).clone()
 }
 

@@ -8,10 +8,13 @@
 use super::{FORMAT, State};
 use crate::error::{Error, Result};
 use crate::sys::Called;
+use crate::sys::file::{self, End};
+use crate::sys::spent::Spent;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat, write};
+use std::cell::OnceCell;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -30,6 +33,8 @@ pub struct Store {
 pub struct Entry {
     dir: OwnedFd,
     path: PathBuf,
+    /// Device and inode of the directory, once they were asked for.
+    identity: OnceCell<(u64, u64)>,
 }
 
 /// An entry whose directory is locked against other changes, until it is dropped.
@@ -37,6 +42,9 @@ pub struct Entry {
 pub struct Locked {
     _lock: File,
 }
+
+/// Bytes of a long state.json or config.json: one read takes either.
+const LONG_RECORD: usize = 16 << 10;
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 
@@ -51,11 +59,9 @@ impl Store {
         &self.path
     }
 
-    /// Takes an id: writes the record aside and renames it into place.
-    ///
-    /// `files` lie beside `state.json` from the start.
-    pub fn make(&self, state: &State, files: &[(&str, &[u8])]) -> Result<Entry> {
-        let transient = format!("{TRANSIENT}new-{}", std::process::id());
+    /// Takes an id: writes the record aside and renames it into place. The file is `held`, open and not locked yet.
+    pub fn make(&self, state: &State, configuration: &[u8], spent: &Spent) -> Result<(Entry, File)> {
+        let transient = format!("{TRANSIENT}new-{}", state.creator.pid);
         let place = self.path.join(&transient);
         let made = mkdir(&place).or_else(|errno| match errno {
             Errno::ENOENT => {
@@ -77,11 +83,11 @@ impl Store {
             other => Err(other),
         });
         made.called(|| format!("mkdir({place:?})")).map_err(|e| Error::from(e).at("state"))?;
-        let filled = self.fill(&place, state, files);
-        let taken = filled.and_then(|dir| {
+        let filled = self.fill(&place, state, configuration, spent);
+        let taken = filled.and_then(|(dir, held)| {
             let target = self.path.join(&state.id);
             match crate::sys::rename_new(&place, &target) {
-                Ok(()) => Ok(Entry { dir, path: target }),
+                Ok(()) => Ok((Entry::new(dir, target), held)),
                 Err(Errno::EEXIST) => Err(self.taken(&state.id)),
                 Err(errno) => {
                     Err(Err::<(), _>(errno).called(|| format!("renameat2({place:?}, {target:?})")).unwrap_err().into())
@@ -94,13 +100,16 @@ impl Store {
         taken
     }
 
-    fn fill(&self, place: &Path, state: &State, files: &[(&str, &[u8])]) -> Result<OwnedFd> {
-        let dir = open(place, DIRECTORY, Mode::empty()).called(|| format!("openat({place:?})"))?;
-        for (name, bytes) in files {
-            write_new(dir.as_fd(), name, bytes).map_err(|e| Error::from(e).at("state"))?;
-        }
-        write_new(dir.as_fd(), "state.json", &encode(state)).map_err(|e| Error::from(e).at("state"))?;
-        Ok(dir)
+    fn fill(&self, place: &Path, state: &State, configuration: &[u8], spent: &Spent) -> Result<(OwnedFd, File)> {
+        let dir = file::open(place, DIRECTORY).called(|| format!("openat({place:?})"))?;
+        let filled = write_new(dir.as_fd(), "config.json", configuration)
+            .map(|file| spent.take(file))
+            // For reading: whoever gets hold of init's descriptor can do nothing with it.
+            .and_then(|()| create(dir.as_fd(), "held", OFlag::O_RDONLY))
+            .and_then(|held| Ok((write_new(dir.as_fd(), "state.json", &encode(state))?, held)));
+        let (facts, held) = filled.map_err(|e| Error::from(e).at("state"))?;
+        spent.take(facts);
+        Ok((dir, held.into()))
     }
 
     fn taken(&self, id: &str) -> Error {
@@ -116,8 +125,8 @@ impl Store {
     /// Opens an id's directory, if there is one.
     pub fn find(&self, id: &str) -> Result<Option<Entry>> {
         let path = self.path.join(id);
-        match open(&path, DIRECTORY, Mode::empty()) {
-            Ok(dir) => Ok(Some(Entry { dir, path })),
+        match file::open(&path, DIRECTORY) {
+            Ok(dir) => Ok(Some(Entry::new(dir, path))),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(Error::from(Err::<(), _>(errno).called(|| format!("openat({path:?})")).unwrap_err())),
         }
@@ -156,8 +165,16 @@ impl Store {
             return Ok(false);
         }
         let away = self.path.join(format!("{TRANSIENT}gone-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&away);
-        match nix::fcntl::renameat(AT_FDCWD, &entry.path, AT_FDCWD, &away) {
+        let rename = || nix::fcntl::renameat(AT_FDCWD, &entry.path, AT_FDCWD, &away);
+        let renamed = rename().or_else(|errno| match errno {
+            // Left by a killed process whose number is ours now.
+            Errno::EEXIST | Errno::ENOTEMPTY => {
+                let _ = std::fs::remove_dir_all(&away);
+                rename()
+            }
+            other => Err(other),
+        });
+        match renamed {
             Ok(()) => {}
             Err(Errno::ENOENT) => return Ok(false),
             // A full disk still lets us remove.
@@ -189,6 +206,10 @@ impl Store {
 }
 
 impl Entry {
+    fn new(dir: OwnedFd, path: PathBuf) -> Self {
+        Entry { dir, path, identity: OnceCell::new() }
+    }
+
     /// The open directory.
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
@@ -201,10 +222,12 @@ impl Entry {
 
     /// Is the directory still the one at its path? A remover renames it away.
     pub fn is_linked(&self) -> bool {
-        match (fstat(&self.dir), fstatat(AT_FDCWD, &self.path, AtFlags::AT_SYMLINK_NOFOLLOW)) {
-            (Ok(ours), Ok(there)) => (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino),
-            _ => false,
-        }
+        let ours = self.identity.get().copied().or_else(|| {
+            let found = fstat(&self.dir).ok()?;
+            Some(*self.identity.get_or_init(|| (found.st_dev, found.st_ino)))
+        });
+        let there = fstatat(AT_FDCWD, &self.path, AtFlags::AT_SYMLINK_NOFOLLOW);
+        there.is_ok_and(|there| ours == Some((there.st_dev, there.st_ino)))
     }
 
     /// Waits for the lock on this entry.
@@ -223,10 +246,9 @@ impl Entry {
 
     /// Reads a file beside the facts.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let mut file = self.open_file(name).called(|| format!("openat({:?})", self.path.join(name)))?;
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut file, &mut bytes).called(|| format!("read({:?})", self.path.join(name)))?;
-        Ok(bytes)
+        let file = self.open_file(name).called(|| format!("openat({:?})", self.path.join(name)))?;
+        let bytes = file::read_rest(&file, End::Less, LONG_RECORD, usize::MAX);
+        bytes.called(|| format!("read({:?})", self.path.join(name))).map_err(Error::from)
     }
 
     /// Opens a file beside the facts for reading.
@@ -234,15 +256,14 @@ impl Entry {
         openat(&self.dir, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()).map(File::from)
     }
 
-    /// Replaces the facts, whole.
+    /// Replaces the facts, whole. The caller holds the entry's lock.
     pub fn save(&self, state: &State) -> Result<()> {
-        let transient = format!(".state.{}", std::process::id());
-        let saved = write_new(self.dir.as_fd(), &transient, &encode(state)).and_then(|()| {
-            nix::fcntl::renameat(&self.dir, transient.as_str(), &self.dir, "state.json")
-                .called(|| "renameat(state.json)".into())
+        let transient = ".state";
+        let saved = write_new(self.dir.as_fd(), transient, &encode(state)).and_then(|_| {
+            nix::fcntl::renameat(&self.dir, transient, &self.dir, "state.json").called(|| "renameat(state.json)".into())
         });
         if saved.is_err() {
-            let _ = unlinkat(&self.dir, transient.as_str(), UnlinkatFlags::NoRemoveDir);
+            let _ = unlinkat(&self.dir, transient, UnlinkatFlags::NoRemoveDir);
         }
         saved.map_err(|e| Error::from(e).at("state"))
     }
@@ -272,20 +293,26 @@ fn mkdir(path: &Path) -> nix::Result<()> {
     nix::unistd::mkdir(path, Mode::S_IRWXU)
 }
 
-fn write_new(dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> crate::sys::Result<()> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+/// A file that was not there before.
+fn create(dir: BorrowedFd<'_>, name: &str, access: OFlag) -> crate::sys::Result<OwnedFd> {
+    let flags = access | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let call = || format!("openat({name:?}, O_CREAT|O_EXCL)");
-    let fd = match openat(dir, name, flags, Mode::from_bits_retain(0o600)) {
+    match openat(dir, name, flags, Mode::from_bits_retain(0o600)) {
         Err(Errno::EEXIST) => {
             unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).called(|| format!("unlinkat({name:?})"))?;
-            openat(dir, name, flags, Mode::from_bits_retain(0o600)).called(call)?
+            openat(dir, name, flags, Mode::from_bits_retain(0o600)).called(call)
         }
-        other => other.called(call)?,
-    };
+        other => other.called(call),
+    }
+}
+
+/// Writes a whole file that was not there before; it is still open.
+fn write_new(dir: BorrowedFd<'_>, name: &str, bytes: &[u8]) -> crate::sys::Result<OwnedFd> {
+    let fd = create(dir, name, OFlag::O_WRONLY)?;
     let mut rest = bytes;
     while !rest.is_empty() {
         let written = write(&fd, rest).called(|| format!("write({name:?})"))?;
         rest = &rest[written..];
     }
-    Ok(())
+    Ok(fd)
 }

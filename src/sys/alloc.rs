@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// Bytes of the arena. It lies in `.bss`: what is not used costs address space only.
 const SIZE: usize = 1 << 20;
 /// Larger blocks are few, and often grow: they would leave holes.
-const LARGEST: usize = 32 << 10;
+const LARGEST: usize = 64 << 10;
 #[repr(align(16))]
 struct Space(UnsafeCell<[MaybeUninit<u8>; SIZE]>);
 

@@ -11,6 +11,7 @@ pub mod at;
 pub mod bpf;
 pub mod cred;
 pub mod exec;
+pub mod file;
 pub mod mount;
 pub mod net;
 pub mod path;
@@ -20,6 +21,8 @@ pub mod seal;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod spent;
+pub mod start;
 pub mod tty;
 
 use nix::errno::Errno;
@@ -109,9 +112,7 @@ pub fn namespace_type(fd: impl std::os::fd::AsFd) -> nix::Result<u64> {
 
 /// Where a descriptor leads, for messages: the target of its link in `/proc/self/fd`.
 pub fn describe(fd: impl std::os::fd::AsFd) -> String {
-    use std::os::fd::AsRawFd;
-    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-    std::fs::read_link(link).map_or_else(|_| "?".to_owned(), |path| path.display().to_string())
+    path::name(fd).map_or_else(|_| "?".to_owned(), |path| path.display().to_string())
 }
 
 /// renameat2(2) with `RENAME_NOREPLACE`: `EEXIST` where the new name is taken. nix has it for glibc alone.

@@ -316,13 +316,18 @@ impl Context {
             .map_err(|failure| self.explain(failure))
     }
 
-    /// A detached mount of it with these bits of [`attr`]. Consumes the context, which cannot be mounted twice.
-    pub fn mount(self, attributes: u64) -> Result<OwnedFd> {
+    /// A detached mount of it with these bits of [`attr`]. A context cannot be mounted twice.
+    pub fn mount(&self, attributes: u64) -> Result<OwnedFd> {
         // SAFETY: fsmount(2) takes numbers only.
         check(unsafe { libc::syscall(libc::SYS_fsmount, self.fd.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })
             .map(owned)
             .called(|| format!("fsmount({})", attr::names(attributes)))
             .map_err(|failure| self.explain(failure))
+    }
+
+    /// Its descriptor, when it was mounted.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
     }
 
     /// What the kernel wrote to the context: lines like `e tmpfs: Bad value for 'size'`.

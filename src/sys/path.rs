@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 /// What happens to symbolic links on the way.
@@ -303,6 +303,12 @@ pub fn is_proc(fd: impl AsFd) -> Result<bool> {
 pub fn open_directory(path: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     nix::fcntl::openat(AT_FDCWD, path, flags, Mode::empty()).called(|| format!("open({path:?}, O_PATH|O_DIRECTORY)"))
+}
+
+/// Where a descriptor leads, as the kernel names it: absolute, without symbolic links. readlink(2) of `/proc/self/fd/N`.
+pub fn name(fd: impl AsFd) -> nix::Result<PathBuf> {
+    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    readlinkat(AT_FDCWD, link.as_str()).map(PathBuf::from)
 }
 
 /// The root descriptor that an earlier step must have opened.

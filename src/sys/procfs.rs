@@ -1,13 +1,12 @@
 //! Files below a kept descriptor of procfs: what is read and written there is the kernel's own file and nothing that was
 //! mounted over it.
 
+use super::file::{self, End};
 use super::{Called, Failure, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Opens `path` below the procfs `proc`, close-on-exec.
@@ -58,12 +57,11 @@ pub fn write(proc: impl AsFd, path: &str, content: &str) -> Result<()> {
     }
 }
 
-/// Reads a whole file, at most 64 KiB.
+/// Reads a whole file. Bytes that are not UTF-8 are replaced.
 pub fn read(proc: impl AsFd, path: &str) -> Result<String> {
-    let mut text = String::new();
-    let file = File::from(open(proc, path, OFlag::O_RDONLY)?);
-    file.take(64 << 10).read_to_string(&mut text).called(|| format!("read({path:?})"))?;
-    Ok(text)
+    let file = open(proc, path, OFlag::O_RDONLY)?;
+    let bytes = file::read_rest(&file, End::Nothing, 0, usize::MAX).called(|| format!("read({path:?})"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

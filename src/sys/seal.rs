@@ -14,15 +14,17 @@
 
 use super::{Called, Failure, Result, check};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::sys::statvfs::{FsFlags, fstatvfs};
-use std::ffi::{CStr, CString};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use nix::sys::statvfs::FsFlags;
+use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// The verbs that run while a container's processes can see them.
 const EXPOSED: [&str; 3] = ["run", "create", "exec"];
+const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC);
 const OPEN_TREE_CLONE: u64 = 1;
 const MOUNT_ATTR_RDONLY: u64 = 1;
 /// Every seal that keeps a memfd's content: `F_SEAL_SEAL|SHRINK|GROW|WRITE`.
@@ -37,31 +39,33 @@ struct MountAttributes {
 }
 
 /// Re-executes the program from its sealed self, if the verb is one that a container can see. Returns when nothing is to do.
-pub fn protect(verb: Option<&str>) -> Result<()> {
-    if !verb.is_some_and(|verb| EXPOSED.contains(&verb)) || !nix::unistd::geteuid().is_root() {
+pub fn protect(verb: Option<&str>, words: &[OsString]) -> Result<()> {
+    if !verb.is_some_and(|verb| EXPOSED.contains(&verb)) || super::start::euid() != 0 {
         return Ok(());
     }
     let exe = c"/proc/self/exe";
-    let own =
-        open(exe, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).called(|| "openat(\"/proc/self/exe\")".into())?;
-    if is_safe(&own) {
+    if is_safe(exe)? {
         return Ok(());
     }
     let sealed = clone_read_only(exe).or_else(|_| copy_to_memory(exe))?;
-    let failure = execute(&sealed);
+    let failure = execute(&sealed, words);
     Err(failure)
 }
 
 /// On a read-only mount, or sealed memory?
-fn is_safe(own: &OwnedFd) -> bool {
-    if fstatvfs(own).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY)) {
-        return true;
+fn is_safe(exe: &CStr) -> Result<bool> {
+    let place = statfs(exe).called(|| "statfs(\"/proc/self/exe\")".into())?;
+    if place.flags().contains(FsFlags::ST_RDONLY) {
+        return Ok(true);
     }
-    // A memfd answers F_GET_SEALS, on a descriptor that is really open.
-    let Ok(readable) = open("/proc/self/exe", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) else { return false };
+    // Only what lies in a tmpfs, as a memfd does, can be sealed. It answers on a descriptor that is really open.
+    if place.filesystem_type() != TMPFS_MAGIC {
+        return Ok(false);
+    }
+    let readable = openat(AT_FDCWD, exe, READ, Mode::empty()).called(|| "openat(\"/proc/self/exe\")".into())?;
     // SAFETY: F_GET_SEALS takes no argument; the descriptor lives until the call returns.
     let seals = unsafe { libc::fcntl(readable.as_raw_fd(), libc::F_GET_SEALS) };
-    seals >= 0 && seals & SEALS == SEALS
+    Ok(seals >= 0 && seals & SEALS == SEALS)
 }
 
 /// The clone closes itself at execve; a build for one test leaves it open, so that the test of the attack can be seen to fail.
@@ -105,8 +109,7 @@ fn copy_to_memory(exe: &CStr) -> Result<OwnedFd> {
                 _ => failure,
             }
         })?;
-    let original =
-        open(exe, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).called(|| "openat(\"/proc/self/exe\")".into())?;
+    let original = openat(AT_FDCWD, exe, READ, Mode::empty()).called(|| "openat(\"/proc/self/exe\")".into())?;
     let (mut from, mut to) = (std::fs::File::from(original), std::fs::File::from(memory));
     std::io::copy(&mut from, &mut to).called(|| "sendfile()".into())?;
     // SAFETY: F_ADD_SEALS takes an integer.
@@ -116,8 +119,8 @@ fn copy_to_memory(exe: &CStr) -> Result<OwnedFd> {
 }
 
 /// Executes the descriptor with our own words and environment; returns only the reason why not.
-fn execute(sealed: &OwnedFd) -> Failure {
-    let words: Vec<CString> = std::env::args_os().filter_map(|word| CString::new(word.as_bytes()).ok()).collect();
+fn execute(sealed: &OwnedFd, words: &[OsString]) -> Failure {
+    let words: Vec<CString> = words.iter().filter_map(|word| CString::new(word.as_bytes()).ok()).collect();
     let mut pointers: Vec<*const libc::c_char> = words.iter().map(|word| word.as_ptr()).collect();
     pointers.push(std::ptr::null());
     unsafe extern "C" {

@@ -1,5 +1,6 @@
 //! Tests with a bundle on disk.
 use super::*;
+use std::fs::File;
 
 fn bundle_with(text: &[u8]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -29,7 +30,7 @@ fn what_is_not_there() {
     let error = Bundle::load(dir.path()).unwrap_err().to_string();
     assert_eq!(error, format!("{here}/config.json: is a directory"));
     let error = Bundle::load(Path::new("/dev/null")).unwrap_err().to_string();
-    assert_eq!(error, "/dev/null/config.json: not a directory (ENOTDIR)");
+    assert_eq!(error, "bundle /dev/null: not a directory (ENOTDIR)");
 }
 
 #[test]
@@ -39,15 +40,15 @@ fn a_large_file_is_refused_unread() {
     file.set_len(1 << 30).unwrap();
     let error = Bundle::load(dir.path()).unwrap_err().to_string();
     assert!(error.ends_with("config.json: has 1073741824 bytes or more; the most is 16777216 (16 MiB)"), "{error}");
-    // A file without a size is read up to the limit and one byte.
-    let error = read_limited(File::open("/dev/zero").unwrap()).unwrap_err().to_string();
-    assert_eq!(error, "has 16777217 bytes or more; the most is 16777216 (16 MiB)");
+    // A file without a size could be endless.
+    let error = read_limited(&File::open("/dev/zero").unwrap().into()).unwrap_err().to_string();
+    assert_eq!(error, "is not a regular file");
 }
 
 #[test]
 fn the_limit_itself_is_allowed() {
     let mut text = patched(json!({}));
-    text.resize(usize::try_from(MAX_CONFIG).unwrap(), b' ');
+    text.resize(MAX_CONFIG, b' ');
     assert!(Bundle::load(bundle_with(&text).path()).is_ok());
     text.push(b' ');
     assert!(Bundle::load(bundle_with(&text).path()).is_err());

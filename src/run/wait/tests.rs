@@ -23,7 +23,7 @@ fn run(script: &str, pty: Option<OpenptyResult>) -> u8 {
     let child = command.spawn().unwrap();
     drop(command);
     let pidfd = process::pidfd_open(child.id() as i32).unwrap();
-    foreground(&pidfd, master, signals).unwrap()
+    foreground(&pidfd, master, &signals).unwrap()
 }
 
 fn inner() -> Option<OpenptyResult> {
@@ -109,7 +109,7 @@ fn a_signal_before_the_program_is_not_lost() {
         signal::prepare_helper(&mut sleep);
         let child = sleep.arg("20").spawn().unwrap();
         let pidfd = process::pidfd_open(child.id() as i32).unwrap();
-        assert_eq!(foreground(&pidfd, None, signals).unwrap(), 143);
+        assert_eq!(foreground(&pidfd, None, &signals).unwrap(), 143);
         return;
     }
     let output = blocked(test).output().unwrap();

@@ -5,6 +5,7 @@
 //! who may change the cgroups of others can rename their directories.
 
 use super::{Cgroup, Directory, Version, control};
+use crate::sys::spent::Spent;
 use crate::sys::{Called, Failure, Result, bpf};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
@@ -134,21 +135,21 @@ impl Change {
     }
 
     /// Does it.
-    pub fn apply(&self) -> Result<()> {
+    pub fn apply(&self, spent: &Spent) -> Result<()> {
         match self {
             Change::Mkdir { hierarchy, directory, parents } => make(hierarchy, directory, parents),
             Change::Enable { mount, directory, controllers, needed } => enable(mount, directory, controllers, needed),
-            Change::Inherit { mount, directory, file } => inherit(mount, directory, file).map(drop),
+            Change::Inherit { mount, directory, file } => inherit(mount, directory, file, spent).map(drop),
             Change::Check { path, limit, place } => check(path, *limit, place),
-            Change::Write(write) => write.apply(),
-            Change::Pair { first, second } => match first.apply() {
+            Change::Write(write) => write.apply(spent),
+            Change::Pair { first, second } => match first.apply(spent) {
                 Err(failure) if failure.errno == Errno::EINVAL => {
-                    second.apply()?;
-                    first.apply()
+                    second.apply(spent)?;
+                    first.apply(spent)
                 }
-                other => other.and_then(|()| second.apply()),
+                other => other.and_then(|()| second.apply(spent)),
             },
-            Change::DeviceProgram { directory, program } => attach(directory, program),
+            Change::DeviceProgram { directory, program } => attach(directory, program, spent),
         }
     }
 }
@@ -216,13 +217,12 @@ impl Write {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
-    fn apply(&self) -> Result<()> {
-        match write_values(&self.path, &self.values) {
+    fn apply(&self, spent: &Spent) -> Result<()> {
+        let write = |path, values| written(path, values).map(|file| spent.take(file));
+        match write(&self.path, &self.values) {
             Err(failure) if failure.errno == Errno::ENOENT && self.absent == Absent::Ignored => Ok(()),
             Err(failure) if failure.errno == Errno::ENOENT => match &self.absent {
-                Absent::Instead { path, values } => {
-                    write_values(path, values).map_err(|failure| self.explained(failure))
-                }
+                Absent::Instead { path, values } => write(path, values).map_err(|failure| self.explained(failure)),
                 _ => Err(self.explained(failure)),
             },
             other => other.map_err(|failure| self.explained(failure)),
@@ -348,14 +348,18 @@ fn enable(mount: &Path, directory: &Path, controllers: &[String], needed: &[(Str
 }
 
 /// Fills an empty cpuset file from the directory above, which may be empty itself. Returns what is in it at the end.
-fn inherit(mount: &Path, directory: &Path, file: &str) -> Result<String> {
+fn inherit(mount: &Path, directory: &Path, file: &str, spent: &Spent) -> Result<String> {
     let path = directory.join(file);
     let there = open(&path, if directory == mount { OFlag::O_RDONLY } else { OFlag::O_RDWR })?;
     let value = read_once(&there, &path)?;
-    let Some(parent) = directory.parent().filter(|_| value.is_empty() && directory != mount) else { return Ok(value) };
-    let value = inherit(mount, parent, file)?;
+    let Some(parent) = directory.parent().filter(|_| value.is_empty() && directory != mount) else {
+        spent.take(there);
+        return Ok(value);
+    };
+    let value = inherit(mount, parent, file, spent)?;
     write_once(&there, &path, &value)
         .map_err(|f| f.because(format!("cpuset {} cannot take the {file} of the one above it", directory.display())))?;
+    spent.take(there);
     Ok(value)
 }
 
@@ -372,7 +376,7 @@ fn check(path: &Path, limit: u64, place: &str) -> Result<()> {
     }
 }
 
-fn attach(directory: &Path, program: &[bpf::Instruction]) -> Result<()> {
+fn attach(directory: &Path, program: &[bpf::Instruction], spent: &Spent) -> Result<()> {
     let cgroup = open_directory(directory)?;
     let old = bpf::attached_device_programs(cgroup.as_fd())
         .called(|| format!("bpf(BPF_PROG_QUERY, {directory:?}, BPF_CGROUP_DEVICE)"))?
@@ -386,6 +390,7 @@ fn attach(directory: &Path, program: &[bpf::Instruction]) -> Result<()> {
         bpf::detach_device_program(cgroup.as_fd(), more.as_fd())
             .called(|| format!("bpf(BPF_PROG_DETACH, {directory:?}, BPF_CGROUP_DEVICE)"))?;
     }
+    spent.take_all(old.into_iter().chain([new, cgroup]));
     Ok(())
 }
 
@@ -422,8 +427,14 @@ pub(super) fn open(path: &Path, access: OFlag) -> Result<OwnedFd> {
 
 /// Writes each value with a write of its own, as the kernel wants the lines of a list.
 pub(super) fn write_values(path: &Path, values: &[String]) -> Result<()> {
+    written(path, values).map(drop)
+}
+
+/// The same; the file is still open.
+fn written(path: &Path, values: &[String]) -> Result<OwnedFd> {
     let file = open(path, OFlag::O_WRONLY)?;
-    values.iter().try_for_each(|value| write_once(&file, path, value))
+    values.iter().try_for_each(|value| write_once(&file, path, value))?;
+    Ok(file)
 }
 
 fn write_once(file: &OwnedFd, path: &Path, value: &str) -> Result<()> {

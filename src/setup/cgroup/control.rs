@@ -143,10 +143,8 @@ impl Cgroup {
         // Without a freezer, or when a process does not come to rest, those born meanwhile are met in the next round.
         let mut rounds = if signal == libc::SIGKILL { 20 } else { 1 };
         let mut known: Vec<i32> = Vec::new();
-        let others = || -> Result<Vec<i32>> {
-            let own = nix::unistd::getpid().as_raw();
-            Ok(self.pids()?.into_iter().filter(|&pid| pid != own).collect())
-        };
+        let own = nix::unistd::getpid().as_raw();
+        let others = || -> Result<Vec<i32>> { Ok(self.pids()?.into_iter().filter(|&pid| pid != own).collect()) };
         loop {
             let mut pids = others()?;
             if pids.is_empty() {
@@ -178,6 +176,17 @@ impl Cgroup {
         } else {
             Ok(())
         }
+    }
+
+    /// Kills whoever is left in the group and removes it. The removing is tried first: the kernel refuses it (EBUSY) as long as somebody
+    /// is there or a group within, so where it succeeds there was nobody to kill.
+    pub fn end(&self) -> Result<()> {
+        let remove = |directory: &Directory| unlinkat(AT_FDCWD, &directory.path, UnlinkatFlags::RemoveDir);
+        if self.directories.iter().all(|directory| matches!(remove(directory), Ok(()) | Err(Errno::ENOENT))) {
+            return Ok(());
+        }
+        self.kill_all(libc::SIGKILL)?;
+        self.remove()
     }
 
     /// Removes the group's directories, and those that were made within them. Waits up to 2 s for processes that are about to

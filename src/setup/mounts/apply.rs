@@ -1,11 +1,12 @@
 //! Executes one mount in the child.
 
 use super::shown::{attach, setattr};
-use super::{Action, Bind, Cloned, Content, Kind, Legacy, New, Remount, RootMode, What, copy_up, early, long};
+use super::{Action, Bind, Cloned, Content, Kind, Legacy, New, Remount, RootMode, Spot, What, copy_up, early, long};
 use crate::setup::Held;
 use crate::setup::options::Data;
 use crate::sys::mount::{self, Change, Context, Reach, attr};
 use crate::sys::path::{self, Links};
+use crate::sys::spent::Spent;
 use crate::sys::{Called, Failure, Result, at};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
@@ -29,16 +30,30 @@ impl Action {
         }
         let inherited =
             held.trees.iter().position(|(place, _)| *place == self.place).map(|i| held.trees.swap_remove(i).1);
-        let root = path::opened(&held.root)?;
-        let mount = match &self.what {
-            What::New(new) => new.apply(root, &self.target)?,
-            What::Bind(bind) => bind.apply(root, &self.target, inherited)?,
-            What::Early(_) => unreachable!("handled above"),
-            What::Legacy(legacy) => legacy.apply(root, &self.target)?,
-            What::Remount(remount) => remount.apply(root, &self.target)?,
-            What::Seal => seal(root, &self.target)?,
+        let (root, spent) = (path::opened(&held.root)?, &held.spent);
+        let (mount, links) = match (&self.what, &held.dev) {
+            (What::New(new), Some(dev)) if new.spot == Spot::InDev => {
+                (new.apply_in(dev.as_fd(), &self.target, spent)?, Links::Refuse)
+            }
+            (What::New(new), _) => new.apply(root, &self.target, spent)?,
+            (What::Bind(bind), _) => bind.apply(root, &self.target, inherited, spent)?,
+            (What::Early(_), _) => unreachable!("handled above"),
+            (What::Legacy(legacy), _) => legacy.apply(root, &self.target, spent)?,
+            (What::Remount(remount), _) => (remount.apply(root, &self.target)?, Links::Refuse),
+            (What::Seal, _) => (seal(root, &self.target)?, Links::Refuse),
         };
-        self.propagation.iter().try_for_each(|(how, reach)| change(&mount, *reach, &Change::propagate(*how)))
+        self.propagation.iter().try_for_each(|(how, reach)| change(&mount, *reach, &Change::propagate(*how)))?;
+        let is_dev = path::clean(&self.target) == Path::new("/dev");
+        // Through a symbolic link it may lie on /dev as well.
+        if is_dev || links == Links::Follow {
+            spent.take_all(held.dev.take());
+        }
+        if is_dev && self.is_empty_tmpfs() {
+            held.dev = Some(mount);
+        } else {
+            spent.take(mount);
+        }
+        Ok(())
     }
 }
 
@@ -93,11 +108,11 @@ fn outside_proc(fd: OwnedFd, target: &Path) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// The directory at the target, and whether it was there before.
-fn directory(root: BorrowedFd<'_>, target: &Path, links: Links) -> Result<(OwnedFd, Was)> {
+/// The directory at the target, whether it was there before, and whether links had to be followed.
+fn directory(root: BorrowedFd<'_>, target: &Path, links: Links) -> Result<(OwnedFd, Was, Links)> {
     match find(root, target, OFlag::O_PATH | OFlag::O_DIRECTORY, links)? {
-        (Some(fd), _) => Ok((fd, Was::There)),
-        (None, links) => Ok((missing_directory(root, target, links)?, Was::Missing)),
+        (Some(fd), links) => Ok((fd, Was::There, links)),
+        (None, links) => Ok((missing_directory(root, target, links)?, Was::Missing, links)),
     }
 }
 
@@ -140,17 +155,29 @@ fn no_selinux(failure: Failure) -> Failure {
 }
 
 impl New {
-    fn apply(&self, root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
-        let (place, was) = directory(root, target, self.links)?;
+    /// In the container's own `/dev`, by name.
+    fn apply_in(&self, dev: BorrowedFd<'_>, target: &Path, spent: &Spent) -> Result<OwnedFd> {
+        let name = target.file_name().unwrap_or_default();
+        mkdirat(dev, name, DIRECTORY).called(|| format!("mkdirat({target:?})"))?;
+        let mount = self.make((self.mode == RootMode::Covered).then_some(STICKY), spent)?;
+        if let Some(label) = &self.root_label {
+            set_label(&mount, label)?;
+        }
+        mount::attach_at(mount.as_fd(), dev, name).called(|| attach(target))?;
+        Ok(mount)
+    }
+
+    fn apply(&self, root: BorrowedFd<'_>, target: &Path, spent: &Spent) -> Result<(OwnedFd, Links)> {
+        let (place, was, links) = directory(root, target, self.links)?;
         let mode = match (self.mode, was) {
             (RootMode::Own, _) => None,
             (RootMode::Covered, Was::Missing) => Some(STICKY),
             (RootMode::Covered, Was::There) => Some(fstat(&place).called(|| "fstat".into())?.st_mode & 0o7777),
         };
         if long::needed(self) {
-            return long::apply(self, root, &place, target);
+            return Ok((long::apply(self, root, &place, target)?, links));
         }
-        let mount = match (self.make(mode), &self.instead) {
+        let mount = match (self.make(mode, spent), &self.instead) {
             (Err(failure), Some(own)) if matches!(failure.errno, Errno::EPERM | Errno::EBUSY) => {
                 let own = mount::clone_at(AT_FDCWD, own, Reach::Tree)
                     .called(|| format!("open_tree({own:?}, CLONE|RECURSIVE)"))?;
@@ -166,10 +193,11 @@ impl New {
             copy_up::copy(place.as_fd(), mount.as_fd())?;
         }
         put(&mount, &place, target)?;
-        Ok(mount)
+        spent.take(place);
+        Ok((mount, links))
     }
 
-    fn make(&self, mode: Option<u32>) -> Result<OwnedFd> {
+    fn make(&self, mode: Option<u32>, spent: &Spent) -> Result<OwnedFd> {
         let make = || {
             let context = Context::open(&self.kind)?;
             if let Some(source) = &self.source {
@@ -180,7 +208,9 @@ impl New {
             }
             configure(&context, &self.flags, &self.data)?;
             context.create()?;
-            context.mount(self.attributes)
+            let mount = context.mount(self.attributes)?;
+            spent.take(context.into_fd());
+            Ok(mount)
         };
         make().map_err(|failure: Failure| match (failure.errno, self.kind.as_str()) {
             _ if failure.call.starts_with("fsconfig(SET_STRING, \"context\"") => no_selinux(failure),
@@ -198,7 +228,13 @@ impl New {
 }
 
 impl Bind {
-    fn apply(&self, root: BorrowedFd<'_>, target: &Path, inherited: Option<OwnedFd>) -> Result<OwnedFd> {
+    fn apply(
+        &self,
+        root: BorrowedFd<'_>,
+        target: &Path,
+        inherited: Option<OwnedFd>,
+        spent: &Spent,
+    ) -> Result<(OwnedFd, Links)> {
         let tree = match (self.cloned_by, inherited) {
             (Cloned::Child, _) => self.clone_source()?,
             (Cloned::Both, Some(tree)) => self.clone_source().or_else(|failure| match failure.errno {
@@ -220,13 +256,15 @@ impl Bind {
         }
         change(&tree, Reach::This, &self.this)?;
         change(&tree, Reach::Tree, &self.tree)?;
-        let place = match find(root, target, OFlag::O_PATH, self.links)? {
-            (Some(fd), _) => fd,
-            (None, links) if path::kind(&tree)? == SFlag::S_IFDIR => missing_directory(root, target, links)?,
-            (None, links) => missing_file(root, target, links)?,
+        let (found, links) = find(root, target, OFlag::O_PATH, self.links)?;
+        let place = match found {
+            Some(fd) => fd,
+            None if path::kind(&tree)? == SFlag::S_IFDIR => missing_directory(root, target, links)?,
+            None => missing_file(root, target, links)?,
         };
         put(&tree, &place, target)?;
-        Ok(tree)
+        spent.take(place);
+        Ok((tree, links))
     }
 
     pub(super) fn clone_source(&self) -> Result<OwnedFd> {
@@ -247,14 +285,15 @@ impl Bind {
 }
 
 impl Legacy {
-    fn apply(&self, root: BorrowedFd<'_>, target: &Path) -> Result<OwnedFd> {
-        let (place, _) = directory(root, target, Links::Follow)?;
+    fn apply(&self, root: BorrowedFd<'_>, target: &Path, spent: &Spent) -> Result<(OwnedFd, Links)> {
+        let (place, _, links) = directory(root, target, Links::Follow)?;
         let context = Context::open("tmpfs")?;
         context.set("mode", "755")?;
         configure(&context, &[], &self.data).map_err(no_selinux)?;
         context.create()?;
         let top = context.mount(self.attributes & !attr::RDONLY)?;
         put(&top, &place, target)?;
+        spent.take_all([place, context.into_fd()]);
         // Names below `top` are safe: nobody else has ever seen this tmpfs.
         for (directory, name) in &self.binds {
             let place = target.join(name);
@@ -262,6 +301,7 @@ impl Legacy {
             let own = mount::clone_at(AT_FDCWD, directory, Reach::This)
                 .called(|| format!("open_tree({directory:?}, CLONE)"))?;
             mount::attach_at(own.as_fd(), top.as_fd(), name.as_str()).called(|| attach(&place))?;
+            spent.take(own);
         }
         for (link, to) in &self.links {
             symlinkat(to.as_str(), &top, link.as_str())
@@ -269,7 +309,7 @@ impl Legacy {
         }
         // One call for the whole tree, while nothing of the container runs yet.
         change(&top, Reach::Tree, &Change::set(self.attributes))?;
-        Ok(top)
+        Ok((top, links))
     }
 }
 

@@ -4,9 +4,9 @@ use super::{Bind, IdMap, Owner, shown};
 use crate::input::config::IdMapping;
 use crate::sys::mount::{self, Change, Reach, attr};
 use crate::sys::process::{self, Parent, Side};
-use crate::sys::{Called, Failure, Result, path, procfs};
+use crate::sys::{Called, Failure, Result, file, path, procfs};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::{pipe2, read};
@@ -30,7 +30,7 @@ pub(super) fn clone(bind: &Bind) -> Result<OwnedFd> {
 }
 
 fn open_namespace(path: &Path) -> Result<OwnedFd> {
-    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).called(|| format!("openat({path:?})"))
+    file::open(path, OFlag::O_RDONLY).called(|| format!("openat({path:?})"))
 }
 
 fn why_not(failure: Failure, source: &Path) -> Failure {

@@ -7,10 +7,9 @@ use super::New;
 use super::apply::find_mounted;
 use crate::setup::options::Data;
 use crate::sys::mount::attr;
-use crate::sys::{Called, Result};
-use nix::fcntl::{OFlag, open};
+use crate::sys::{Called, Result, file};
+use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::Mode;
 use nix::unistd::fchdir;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -59,7 +58,7 @@ pub(super) fn apply(new: &New, root: BorrowedFd<'_>, place: &OwnedFd, target: &P
     let flags =
         FLAGS.iter().filter(|(bit, _)| new.attributes & bit != 0).fold(MsFlags::empty(), |all, (_, flag)| all | *flag);
     let words: Vec<String> = new.flags.iter().map(|flag| flag.to_string()).chain(new.data.iter().map(word)).collect();
-    let back = open(".", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).called(|| "open(\".\", O_PATH)".into())?;
+    let back = file::open(".", OFlag::O_PATH).called(|| "openat(\".\", O_PATH)".into())?;
     fchdir(place).called(|| format!("fchdir({target:?})"))?;
     let done = mount(Some(source(new)), ".", Some(new.kind.as_str()), flags, Some(words.join(",").as_str()));
     fchdir(&back).called(|| "fchdir(\".\")".into())?;

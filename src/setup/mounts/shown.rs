@@ -1,6 +1,8 @@
 //! What `explain` prints of a mount: its system calls in order.
 
-use super::{Action, Bind, Cloned, Content, IdMap, Kind, Legacy, New, Owner, Remount, RootMode, What, early, long};
+use super::{
+    Action, Bind, Cloned, Content, IdMap, Kind, Legacy, New, Owner, Remount, RootMode, Spot, What, early, long,
+};
 use crate::setup::options::Data;
 use crate::sys::mount::{Change, Reach, attr};
 use crate::sys::path;
@@ -60,13 +62,14 @@ const COPY: &str = "openat(\".\", O_DIRECTORY); [getdents64()]…; [[newfstatat(
 
 impl New {
     fn calls(&self, target: &Path) -> Vec<String> {
-        let mut calls = vec![open_or_make(target)];
-        if self.mode == RootMode::Covered {
-            calls.push("[fstat()]".into());
-        }
+        let mut calls = match self.spot {
+            Spot::InDev => vec![format!("mkdirat({target:?}, 0755)")],
+            Spot::Anywhere if self.mode == RootMode::Covered => vec![open_or_make(target), "[fstat()]".into()],
+            Spot::Anywhere => vec![open_or_make(target)],
+        };
         if long::needed(self) {
             let calls_by_path =
-                format!("open(\".\", O_PATH); fchdir({target:?}); {}; fchdir(\".\")", long::shown(self, target));
+                format!("openat(\".\", O_PATH); fchdir({target:?}); {}; fchdir(\".\")", long::shown(self, target));
             calls.extend([calls_by_path, open(target)]);
             return calls;
         }

@@ -21,9 +21,9 @@ pub fn notify_variable() -> String {
 
 /// What is passed on: sockets of `LISTEN_FDS`, if `LISTEN_PID` says they are meant for `pid` (ours), and then `preserve`
 /// descriptors more (`--preserve-fds`). The program is pid 1 of its container, and is told so.
-pub fn inherited(variable: impl Fn(&str) -> Option<String>, pid: u32, preserve: u32) -> Inherited {
+pub fn inherited(variable: impl Fn(&str) -> Option<String>, pid: impl Fn() -> u32, preserve: u32) -> Inherited {
     let number = |key: &str| variable(key).and_then(|text| text.parse::<u32>().ok());
-    let sockets = number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(pid)).unwrap_or(0);
+    let sockets = number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(pid())).unwrap_or(0);
     let env = if sockets == 0 { vec![] } else { vec![format!("LISTEN_FDS={sockets}"), "LISTEN_PID=1".into()] };
     Inherited { descriptors: sockets.saturating_add(preserve), env }
 }
@@ -60,10 +60,10 @@ mod tests {
             "LISTEN_PID" => Some("77".to_owned()),
             _ => None,
         };
-        let all = inherited(caller, 77, 1);
+        let all = inherited(caller, || 77, 1);
         assert_eq!(all, Inherited { descriptors: 3, env: strings(&["LISTEN_FDS=2", "LISTEN_PID=1"]) });
-        assert_eq!(inherited(caller, 78, 1), Inherited { descriptors: 1, env: vec![] });
-        assert_eq!(inherited(|_| None, 1, u32::MAX).descriptors, u32::MAX);
+        assert_eq!(inherited(caller, || 78, 1), Inherited { descriptors: 1, env: vec![] });
+        assert_eq!(inherited(|_| None, || 1, u32::MAX).descriptors, u32::MAX);
         assert_eq!(notify_variable(), "NOTIFY_SOCKET=/run/notify/notify.sock");
     }
 }
