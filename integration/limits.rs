@@ -320,6 +320,7 @@ fn a_slow_disk() {
             s["linux"]["resources"]["blockIO"] = limits(device);
         });
         let out = b.run();
+        drop(folder);
         (out.status == 0).then_some(out.took)
     };
     let Some(free) = time(&|_| json!({})) else { skip!("no disk here takes direct writes") };
