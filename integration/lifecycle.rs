@@ -66,7 +66,7 @@ fn output_of_a_created_container_goes_to_the_creator() {
     soon(|| create.has_ended());
     let c = b.adopt(&b.id);
     c.start().ok();
-    create.wait_for("late");
+    assert!(soon(|| create.stdout() == "late\n"), "after its end, too");
     c.wait_for("stopped");
 }
 
