@@ -133,7 +133,7 @@ fn stop() {
     let c = b.start();
     c.wait_for_file("up");
     let stop = b.cli(["stop", &b.id]).ok();
-    assert!(stop.took < Duration::from_secs(3));
+    assert!(stop.took < crate::harness::seconds(3));
     assert_eq!(c.status(), "stopped");
     // Again: success.
     b.cli(["stop", &b.id]).ok();
@@ -146,12 +146,12 @@ fn stop_kills_after_its_time() {
     let b = Bundle::busybox().args(["sleep", "1000"]);
     let c = b.start();
     let stop = b.cli(["stop", "-t", "1", &b.id]).ok();
-    assert!(stop.took >= Duration::from_millis(950) && stop.took < Duration::from_secs(4), "{:?}", stop.took);
+    assert!(stop.took >= Duration::from_millis(950) && stop.took < crate::harness::seconds(4), "{:?}", stop.took);
     assert_eq!(c.status(), "stopped");
     drop(c);
     let _c = b.start();
     let stop = b.cli(["stop", "--time", "0", &b.id]).ok();
-    assert!(stop.took < Duration::from_secs(1));
+    assert!(stop.took < crate::harness::seconds(1));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn stop_of_a_paused_and_of_several() {
     c2.start().ok();
     c1.verb("pause").ok();
     let stop = b.cli(["stop", "-t", "1", &one, &two]).ok();
-    assert!(stop.took < Duration::from_secs(6));
+    assert!(stop.took < crate::harness::seconds(6));
     assert_eq!((c1.status().as_str(), c2.status().as_str()), ("stopped", "stopped"));
 }
 

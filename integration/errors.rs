@@ -6,7 +6,6 @@
 use crate::harness::host::{self, Layout};
 use crate::harness::{Bundle, Out, bind, drop_namespace, runtime};
 use serde_json::json;
-use std::time::Duration;
 
 /// `run` must fail with 1, and Corten's message must contain these.
 #[track_caller]
@@ -315,7 +314,7 @@ fn a_hundred_megabytes_of_configuration() {
     let b = Bundle::busybox().raw_config("");
     b.shell("head -c 100000000 /dev/zero | tr '\\0' ' ' > bundle/config.json").ok();
     let out = refused(&b, &["config.json", "16 MiB"]);
-    assert!(out.took < Duration::from_secs(2));
+    assert!(out.took < crate::harness::seconds(2));
     let runtime = runtime().path.display();
     let limited = b.shell(&format!("ulimit -v 65536; {runtime} --root root run -b bundle {}", b.id)).code(1);
     told(limited, &b, "run", &["16 MiB"]);
@@ -335,7 +334,7 @@ fn a_configuration_that_is_no_file() {
     if runtime().is_corten() {
         // Nobody writes into it: no hang.
         let out = refused(&b, &["config.json"]);
-        assert!(out.took < Duration::from_secs(5));
+        assert!(out.took < crate::harness::seconds(5));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Killed half-way: whatever was under way, `delete --force` cleans it up, again and again, and the id is free.
 
-use crate::harness::{Bundle, Container, host, runtime, soon};
+use crate::harness::{Bundle, Container, host, runtime, slow, soon, stride};
 use nix::sys::signal::Signal;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 fn recovers(b: &Bundle) {
     for _ in 0..2 {
         let delete = b.cli(["delete", "--force", &b.id]).ok();
-        assert!(delete.took < Duration::from_secs(5), "{:?}", delete.took);
+        assert!(delete.took < crate::harness::seconds(5), "{:?}", delete.took);
     }
     let c: Container = b.start();
     c.stop();
@@ -23,7 +23,7 @@ fn killed_at_calls(verb: &str, calls: std::ops::Range<usize>, step: usize) {
         crate::harness::say_skipped("faults::killed_at_calls", "strace is not installed");
         return;
     }
-    for number in calls.step_by(step) {
+    for number in calls.step_by(step * stride()) {
         let b = Bundle::busybox().args(["sleep", "1000"]);
         b.write_config();
         let c = if verb == "create" { None } else { Some(b.create()) };
@@ -88,7 +88,7 @@ fn delete_killed_at_any_call() {
 #[test]
 fn create_killed_at_any_instant() {
     not_on_runc!("a create killed half-way leaves what no verb finds");
-    for delay in (0..24).map(|n| Duration::from_micros(n * 400)) {
+    for delay in (0..24).step_by(stride()).map(|n| Duration::from_micros(n * 400) * slow()) {
         let b = Bundle::busybox().args(["sleep", "1000"]);
         let create = b.create_call::<&str>(&b.id, []).spawn();
         std::thread::sleep(delay);
@@ -130,11 +130,11 @@ fn create_against_delete() {
     not_on_runc!("its delete can take away what create is making");
     let b = Bundle::busybox().args(["sleep", "1000"]);
     b.write_config();
-    for delay in 0..12 {
+    for delay in (0..12).step_by(stride()) {
         let create = b.create_call::<&str>(&b.id, []).spawn();
-        std::thread::sleep(Duration::from_millis(delay));
+        std::thread::sleep(Duration::from_millis(delay) * slow());
         let delete = b.cli(["delete", "--force", &b.id]).ok();
-        assert!(delete.took < Duration::from_secs(5));
+        assert!(delete.took < crate::harness::seconds(5));
         let created = create.wait();
         if created.status == 0 && b.cli(["state", &b.id]).status == 0 {
             // What was created after the delete is whole.
@@ -151,9 +151,9 @@ fn create_against_delete() {
 fn create_against_a_polite_delete() {
     let b = Bundle::busybox().args(["sleep", "1000"]);
     b.write_config();
-    for delay in 0..8 {
+    for delay in (0..8).step_by(stride()) {
         let create = b.create_call::<&str>(&b.id, []).spawn();
-        std::thread::sleep(Duration::from_millis(delay * 3));
+        std::thread::sleep(Duration::from_millis(delay * 3) * slow());
         let delete = b.cli(["delete", &b.id]);
         let created = create.wait();
         if runtime().is_corten() {
@@ -172,7 +172,7 @@ fn create_against_a_polite_delete() {
 #[test]
 fn start_killed_at_any_instant() {
     not_on_runc!("a killed start may have opened the fifo");
-    for delay in (0..16).map(|n| Duration::from_micros(n * 150)) {
+    for delay in (0..16).step_by(stride()).map(|n| Duration::from_micros(n * 150) * slow()) {
         let b = Bundle::busybox().sh("touch /ran; exec sleep 1000");
         let c = b.create();
         let start = b.call(["start", &b.id]).spawn();
@@ -196,7 +196,7 @@ fn start_killed_at_any_instant() {
 /// Init killed at some instant of create.
 #[test]
 fn init_killed_during_start() {
-    for delay in (0..8).map(Duration::from_millis) {
+    for delay in (0..8).step_by(stride()).map(|n| Duration::from_millis(n) * slow()) {
         let b = Bundle::busybox().args(["sleep", "1000"]);
         let c = b.create();
         let pid = c.pid();
@@ -204,7 +204,7 @@ fn init_killed_during_start() {
         std::thread::sleep(delay);
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
         let out = start.wait();
-        assert!(out.took < Duration::from_secs(10), "no hang");
+        assert!(out.took < crate::harness::seconds(10), "no hang");
         c.wait_for("stopped");
         assert!(soon(|| !host::alive(pid)));
         c.delete().ok();
@@ -244,7 +244,7 @@ fn nobody_reads_our_errors() {
 #[test]
 fn programs_that_exit_at_once() {
     let mut b = Bundle::busybox();
-    for n in 0..60 {
+    for n in (0..60).step_by(stride()) {
         b = b.sh(&format!("exit {}", n % 7));
         b.run().code(n % 7);
     }

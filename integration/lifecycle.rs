@@ -66,7 +66,7 @@ fn output_of_a_created_container_goes_to_the_creator() {
     soon(|| create.has_ended());
     let c = b.adopt(&b.id);
     c.start().ok();
-    create.wait_for("late");
+    assert!(soon(|| create.stdout() == "late\n"), "after its end, too");
     c.wait_for("stopped");
 }
 
@@ -191,8 +191,8 @@ impl FailsOrDeletes for crate::harness::Out {
 fn detached_run() {
     let b = Bundle::busybox().sh("echo up; exec sleep 1000");
     let mut run = b.run_call(["--detach", "--pid-file", "pid"]).spawn();
-    run.wait_for("up");
     assert!(soon(|| run.has_ended()), "run -d returns while the container runs");
+    assert!(soon(|| run.stdout() == "up\n"), "what it writes later comes through");
     let c = b.adopt(&b.id);
     assert_eq!(c.status(), "running");
     assert_eq!(host::read(b.path("pid")).trim(), c.pid().to_string());

@@ -520,15 +520,16 @@ fn a_mount_made_later_reaches_a_slave() {
     let b = Bundle::busybox();
     let data = b.mkdir("data/sub");
     let data = data.parent().unwrap().to_owned();
-    let b = b.sh("while ! test -e /data/sub/late; do sleep 0.05; done; echo saw it");
+    let b = b.sh("touch /up; while ! test -e /data/sub/late; do sleep 0.05; done; echo saw it");
     let b = b.edit(|s| add_mount(s, bind(&data, "/data", &["rbind", "rslave"])));
     b.write_config();
     let line = format!(
-        "{} --root root run -b bundle {} & sleep 0.5; mount -t tmpfs none data/sub; touch data/sub/late; wait $!",
+        "mount --make-rshared /; {} --root root run -b bundle {} & until test -e bundle/rootfs/up; do sleep 0.1; done; mount -t tmpfs none data/sub; touch data/sub/late; wait $!",
         crate::harness::runtime().path.display(),
         b.id
     );
-    b.host("unshare").args(["--mount", "--propagation", "shared", "sh", "-c", &line]).run().ok().stdout("saw it\n");
+    // Private first: under systemd the host's root is shared, and what is mounted here would come out there.
+    b.host("unshare").args(["--mount", "--propagation", "private", "sh", "-c", &line]).run().ok().stdout("saw it\n");
 }
 
 #[test]

@@ -431,7 +431,7 @@ fn notify_socket() {
         "socket(S, PF_UNIX, SOCK_DGRAM, 0); send(S, \"READY=1\\nSTATUS=up\", 0, sockaddr_un($ENV{NOTIFY_SOCKET})) or die $!; sleep 2",
     ]);
     let socket = std::os::unix::net::UnixDatagram::bind(b.path("notify")).unwrap();
-    socket.set_read_timeout(Some(crate::harness::TIMEOUT)).unwrap();
+    socket.set_read_timeout(Some(crate::harness::timeout())).unwrap();
     let run = b.run_call::<&str>([]).env("NOTIFY_SOCKET", b.path("notify")).spawn();
     let mut text = [0; 256];
     let length = socket.recv(&mut text).expect("a message through the container's socket");

@@ -138,7 +138,7 @@ impl Bundle {
     /// kills without a pid namespace or after an error, and so leaves it now and then.
     pub fn runc_leaves_its_cgroup(&self) {
         if !runtime().is_corten() {
-            let limit = std::time::Duration::from_secs(1);
+            let limit = super::seconds(1);
             for dir in super::host::cgroups_named(&self.id) {
                 super::within(limit, || std::fs::remove_dir(&dir).is_ok() || !dir.exists());
             }

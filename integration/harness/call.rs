@@ -2,7 +2,7 @@
 //!
 //! Not pipes: the container of a detached `create` keeps the output open, and the test would wait for its end.
 
-use super::TIMEOUT;
+use super::timeout;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
@@ -31,7 +31,7 @@ impl Call {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let out = dir.join(NUMBER.fetch_add(1, Ordering::Relaxed).to_string());
         let words = vec![program.as_ref().to_owned()];
-        Call { command: Command::new(program), words, out, timeout: TIMEOUT, stdin: None, own_stdio: false }
+        Call { command: Command::new(program), words, out, timeout: timeout(), stdin: None, own_stdio: false }
     }
 
     /// More arguments.

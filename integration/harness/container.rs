@@ -4,7 +4,6 @@ use super::call::Out;
 use super::{Bundle, soon, within};
 use serde_json::Value;
 use std::ffi::OsStr;
-use std::time::Duration;
 
 /// A container that exists.
 #[derive(Debug)]
@@ -142,7 +141,7 @@ impl Container<'_> {
     #[track_caller]
     pub fn wait_for_file(&self, path: &str) {
         let file = self.bundle.in_rootfs(path);
-        assert!(within(Duration::from_secs(10), || file.exists()), "{path} never came in {}", self.id);
+        assert!(within(super::seconds(10), || file.exists()), "{path} never came in {}", self.id);
     }
 }
 

@@ -7,7 +7,6 @@ use super::{host, within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The ids of the containers that a `--root` knows.
 pub fn state_ids(root: &Path) -> Vec<String> {
@@ -29,7 +28,7 @@ pub fn check(id: &str, home: &Path) -> Result<(), String> {
         left.extend(named.map(|f| format!("file {}", f.display())));
     }
     // The parent of what was killed may take a moment to reap it; a zombie is not counted.
-    if !within(Duration::from_secs(2), || processes(id).is_empty()) {
+    if !within(super::seconds(2), || processes(id).is_empty()) {
         left.extend(processes(id).into_iter().map(|(pid, why)| format!("process {pid} ({why})")));
     }
     if left.is_empty() { Ok(()) } else { Err(left.join("\n  ")) }
@@ -56,7 +55,7 @@ pub fn remove_all(id: &str, _home: &Path) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         }
-        within(Duration::from_secs(1), || std::fs::remove_dir(&dir).is_ok() || !dir.exists());
+        within(super::seconds(1), || std::fs::remove_dir(&dir).is_ok() || !dir.exists());
     }
 }
 

@@ -18,10 +18,29 @@ pub use runtime::runtime;
 pub use terminal::{ConsoleSocket, Pty};
 
 use std::io::Write;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Longest that anything may take which a test starts.
-pub const TIMEOUT: Duration = Duration::from_secs(20);
+pub fn timeout() -> Duration {
+    seconds(20)
+}
+
+/// A limit in seconds of a machine of usual speed; on an emulated one, `CORTEN_SLOW` times as many.
+pub fn seconds(usual: u64) -> Duration {
+    Duration::from_secs(usual) * slow()
+}
+
+/// By how much this machine is slower than usual: `CORTEN_SLOW`, else 1.
+pub fn slow() -> u32 {
+    static SLOW: OnceLock<u32> = OnceLock::new();
+    *SLOW.get_or_init(|| std::env::var("CORTEN_SLOW").map_or(1, |n| n.parse().expect("CORTEN_SLOW is a number")))
+}
+
+/// Of a race's rounds every so-many-th is run: all of them, or on a slow machine every third.
+pub fn stride() -> usize {
+    if slow() == 1 { 1 } else { 3 }
+}
 
 /// The path of the function that contains it, without the crate: `lifecycle::runs_a_program`.
 #[macro_export]
@@ -97,15 +116,15 @@ pub fn say_skipped(name: &str, reason: &str) {
     }
 }
 
-/// How often a race is run. `CORTEN_ROUNDS=10` makes it ten times as often, for a night.
+/// How often a race is run: `CORTEN_ROUNDS=10` makes it ten times as often, for a night; a slow machine a third.
 pub fn rounds(corten: usize, other: usize) -> usize {
     let times = std::env::var("CORTEN_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    if runtime().is_corten() { corten * times } else { other }
+    if runtime().is_corten() { (corten * times).div_ceil(stride()) } else { other }
 }
 
-/// Asks until the answer is yes; false when `TIMEOUT` has passed.
+/// Asks until the answer is yes; false when [`timeout`] has passed.
 pub fn soon(question: impl FnMut() -> bool) -> bool {
-    within(TIMEOUT, question)
+    within(timeout(), question)
 }
 
 /// Asks until the answer is yes; false when the time has passed.

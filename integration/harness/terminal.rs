@@ -1,6 +1,6 @@
 //! Terminals: one that the test plays the person at, and the socket that receives a container's.
 
-use super::{TIMEOUT, within};
+use super::{timeout, within};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -62,7 +62,7 @@ impl Pty {
     /// Waits until a text was shown.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
-        let came = within(TIMEOUT, || self.seen().contains(text));
+        let came = within(timeout(), || self.seen().contains(text));
         assert!(came, "the terminal never showed {text:?} but {:?}", self.seen);
     }
 }
@@ -87,13 +87,13 @@ impl ConsoleSocket {
     #[track_caller]
     pub fn receive(&self) -> (String, Pty) {
         let mut peer = None;
-        within(TIMEOUT, || {
+        within(timeout(), || {
             peer = self.listener.accept().ok();
             peer.is_some()
         });
         let (peer, _) = peer.expect("a connection to the console socket");
         peer.set_nonblocking(false).expect("blocking");
-        peer.set_read_timeout(Some(TIMEOUT)).expect("time limit");
+        peer.set_read_timeout(Some(timeout())).expect("time limit");
         let mut text = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
