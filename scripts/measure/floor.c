@@ -17,7 +17,7 @@
 //   -p        on v2, a device program too: what runtimes load instead of v1's devices.deny
 //   -m KIB    memory limit on v1
 //   -b N, -e N, -f N      N bind mounts (from DIR/m/0 to DIR/m/1, 2, …), N variables, a filter of N rules
-//   -t        a time line on standard error: microseconds, who, step
+//   -t        a time line on standard error: microseconds since the start, microseconds taken, who, step
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -83,8 +83,13 @@ static void mark(const char *step) {
 }
 
 static void print_marks(void) {
-    for (unsigned n = 0; marks && n < marks->used && n < 120; n++)
-        dprintf(2, "%.1f\t%s\t%s\n", (marks->at[n].ns - marks->at[0].ns) / 1e3, marks->at[n].who, marks->at[n].step);
+    // A step has taken the time since the last mark of the same process. The first of each only says when it began.
+    uint64_t last[2] = {0, 0};
+    for (unsigned n = 0; marks && n < marks->used && n < 120; n++) {
+        uint64_t at = marks->at[n].ns, *before = &last[*marks->at[n].who == 'c'];
+        if (*before) dprintf(2, "%9.1f %9.1f  %-6s  %s\n", (*before - marks->at[0].ns) / 1e3, (at - *before) / 1e3, marks->at[n].who, marks->at[n].step);
+        *before = at;
+    }
 }
 
 // ---- cgroups ---------------------------------------------------------------------------------------------------------
