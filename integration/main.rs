@@ -30,6 +30,7 @@ mod labels;
 mod lifecycle;
 mod limits;
 mod many;
+mod measure;
 mod mounts;
 mod namespaces;
 mod process;

@@ -1,0 +1,53 @@
+//! `scripts/bench` itself: that it measures, says when it could not, and leaves nothing behind. Its figures are no test's business.
+
+use crate::harness::Bundle;
+use std::path::Path;
+
+/// The script's words, with two rounds beside the floor only.
+fn bench(b: &Bundle, rows: &str) -> crate::harness::Call {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/bench");
+    // What it makes on the host bears our name, so that the leak check finds it.
+    b.host(script)
+        .env("BENCH_TAG", &b.id)
+        .args(["--quick", "-n", "2", "--alone", "--host", "as-is", "--only", rows])
+        .args([format!("corten={}", b.binary.display())])
+        .timeout(crate::harness::TIMEOUT * 4)
+}
+
+/// The line of the table that begins so.
+#[track_caller]
+fn line<'a>(table: &'a str, title: &str) -> &'a str {
+    table.lines().find(|line| line.starts_with(title)).unwrap_or_else(|| panic!("no line {title} in:\n{table}"))
+}
+
+#[test]
+fn measures() {
+    corten_only!("a script that measures it");
+    let b = Bundle::busybox();
+    let table = bench(&b, "docker,exec,life,many,memory").run().ok().out;
+    assert!(!table.contains("void"), "{table}");
+    for title in ["`run`, Docker's settings", "`exec`", "`create`", "`start`", "`delete -f`"] {
+        // The floor's figure, Corten's, and their ratio, each with the least in brackets.
+        assert!(line(&table, title).matches('(').count() >= 3, "{title} in:\n{table}");
+    }
+    line(&table, "`list` beside 20 containers");
+    let left: Vec<_> = std::fs::read_dir(b.path("tmp")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("corten-bench.")), "{left:?}");
+}
+
+/// A runtime that fails is not quick: its row is void.
+#[test]
+fn void() {
+    corten_only!("a script that measures it");
+    let b = Bundle::busybox();
+    // It starts what the script tries first, and fails each exec.
+    let real = b.binary.display();
+    let wrapper = b.path("half");
+    let words = format!("#!/bin/sh\ncase \" $* \" in *\" exec \"*) exit 1 ;; esac\nexec {real} \"$@\"\n");
+    std::fs::write(&wrapper, words).unwrap();
+    b.shell("chmod 755 half").ok();
+    let table = bench(&b, "exec").args([format!("half={}", wrapper.display())]).run().ok().out;
+    let exec = line(&table, "`exec`");
+    assert!(exec.contains("void"), "{table}");
+    assert!(exec.matches('(').count() >= 3, "Corten's own is not: {table}");
+}
