@@ -5,6 +5,7 @@ use super::{Context, blame};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::step::{Clone, Gate, Hold, Record, Step};
+use crate::setup::seccomp::notify::{self, Notify};
 use crate::setup::{cgroup, hooks};
 use crate::state::status::Status;
 use crate::state::{self, Process};
@@ -58,6 +59,11 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
         Step::Hold(what) => hold(*what, context).map_err(worded),
         Step::Clone(how) => clone(how, context).map_err(worded),
         Step::IdMap(action) => action.apply(context.first.as_ref().map_or(0, |(pid, _)| *pid)).map_err(worded),
+        Step::Agent(path) => {
+            context.agent = Some(notify::connect(path).map_err(worded)?);
+            Ok(())
+        }
+        Step::Notify(notify) => send_listener(notify, context).map_err(worded),
         Step::Hooks(kind, list) => run_hooks(*kind, list, context),
         Step::PidFile(path) => write_pid_file(path, context).map_err(worded),
         Step::OpenPidFile(path) => {
@@ -85,7 +91,12 @@ fn wait_for(gate: Gate, context: &mut Context) -> Result<()> {
     loop {
         match gate::hear(wire(context)?)? {
             Heard::Gate(heard) if heard == gate => return Ok(()),
+            Heard::Listener(listener) if gate == Gate::Filtered => {
+                context.notifications = Some(listener);
+                return Ok(());
+            }
             Heard::Gate(other) => return Err(Error::new(format!("heard {other:?} while waiting for {gate:?}"))),
+            Heard::Listener(_) => return Err(Error::new(format!("heard Filtered while waiting for {gate:?}"))),
             Heard::Warning(words) => log::warn!("{words}"),
             Heard::Failed(report) => return Err(report.into_error()),
             Heard::End => return Err(death(context)),
@@ -99,7 +110,9 @@ pub fn wait_for_program(context: &mut Context) -> Result<()> {
         match gate::hear(wire(context)?)? {
             Heard::Failed(report) => return Err(report.into_error()),
             Heard::Warning(words) => log::warn!("{words}"),
-            Heard::Gate(other) => return Err(Error::new(format!("heard {other:?} while waiting for the program"))),
+            other @ (Heard::Gate(_) | Heard::Listener(_)) => {
+                return Err(Error::new(format!("heard {other:?} while waiting for the program")));
+            }
             Heard::End => {
                 context.wire = None;
                 return Ok(());
@@ -253,6 +266,17 @@ fn run_hooks(kind: hooks::Kind, list: &[crate::input::config::Hook], context: &m
         hooks::run(kind, index, hook, &document)?;
     }
     Ok(())
+}
+
+/// The listener goes to the agent, and with the connection closed no copy of it stays here: the calls of a container whose agent has left must
+/// not wait for us.
+fn send_listener(notify: &Notify, context: &mut Context) -> crate::sys::Result<()> {
+    let (Some(agent), Some(listener)) = (context.agent.take(), context.notifications.take()) else {
+        return Err(Failure::refused("sendmsg(agent)", Errno::ENOTCONN, "there is no agent, or nothing to send to it"));
+    };
+    let pid = context.first.as_ref().map_or(0, |(pid, _)| *pid);
+    let state = state::process_document(&context.state, context.status, pid, &notify.metadata);
+    notify::send(agent, &notify.agent, &state, listener)
 }
 
 fn create_file(path: &Path) -> crate::sys::Result<File> {

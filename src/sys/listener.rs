@@ -1,5 +1,5 @@
-//! Handing a seccomp listener to the parent, by a process that the filter may hold up at any call: sendmsg(2), close(2), and where not
-//! even these are granted, userfaultfd(2) and a thread.
+//! Handing a seccomp listener to the parent, by a process that the filter may hold up at any call: sendmsg(2), close(2), recvmsg(2), and
+//! where not even these are granted, userfaultfd(2) and a thread.
 //!
 //! A filter holds for the thread that installs it. So another thread, made before, is free to call what it likes; the question is how the
 //! filtered one tells it without a call. It touches a page that is not there: the kernel stops it and wakes who reads from
@@ -16,11 +16,16 @@ use std::ffi::c_void;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// Sends `letter` with the listener through `wire`, and closes the listener: two system calls and no memory but the stack.
+/// Sends `letter` with the listener through `wire`, and closes the listener: two system calls, and no memory but the stack.
 ///
 /// Our copy must go: as long as one is open, a call that is held up waits for an answer, even if the agent has left.
 pub fn deliver(wire: BorrowedFd<'_>, letter: u8, listener: OwnedFd) -> nix::Result<()> {
     send_and_close(wire.as_raw_fd(), letter, listener.into_raw_fd())
+}
+
+/// Waits for the answer to it: a message of `letter` alone. Anything else, and the end, is `EPROTO`. One call, no memory.
+pub fn await_answer(wire: BorrowedFd<'_>, letter: u8) -> nix::Result<()> {
+    hear(wire.as_raw_fd(), letter)
 }
 
 fn send_and_close(wire: RawFd, mut letter: u8, listener: RawFd) -> nix::Result<()> {
@@ -31,7 +36,6 @@ fn send_and_close(wire: RawFd, mut letter: u8, listener: RawFd) -> nix::Result<(
         listener: RawFd,
         _end: u32,
     }
-    let mut bytes = libc::iovec { iov_base: (&raw mut letter).cast(), iov_len: 1 };
     // SAFETY: a plain structure of the kernel's, for which zero is a value, also in what musl pads it with.
     let mut rights: Rights = unsafe { std::mem::zeroed() };
     // SAFETY: arithmetic on a constant.
@@ -39,10 +43,8 @@ fn send_and_close(wire: RawFd, mut letter: u8, listener: RawFd) -> nix::Result<(
     rights.header.cmsg_level = libc::SOL_SOCKET;
     rights.header.cmsg_type = libc::SCM_RIGHTS;
     rights.listener = listener;
-    // SAFETY: as above.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = &raw mut bytes;
-    message.msg_iovlen = 1;
+    let mut bytes = libc::iovec { iov_base: (&raw mut letter).cast(), iov_len: 1 };
+    let mut message = message(&mut bytes);
     message.msg_control = (&raw mut rights).cast();
     message.msg_controllen = size_of::<Rights>() as _;
     // SAFETY: `message` points to one byte and to one whole control message, which live on this stack until the call returns.
@@ -50,6 +52,24 @@ fn send_and_close(wire: RawFd, mut letter: u8, listener: RawFd) -> nix::Result<(
     // SAFETY: the caller gave the descriptor away; nobody else in this process uses its number.
     unsafe { libc::syscall(libc::SYS_close, listener) };
     sent.map(drop)
+}
+
+fn hear(wire: RawFd, letter: u8) -> nix::Result<()> {
+    let mut heard = 0u8;
+    let mut bytes = libc::iovec { iov_base: (&raw mut heard).cast(), iov_len: 1 };
+    let mut message = message(&mut bytes);
+    // SAFETY: `message` points to one byte, which lives on this stack until the call returns.
+    let length = check(unsafe { libc::syscall(libc::SYS_recvmsg, wire, &raw mut message, 0) })?;
+    if length == 1 && heard == letter { Ok(()) } else { Err(Errno::EPROTO) }
+}
+
+/// A message without control data.
+fn message(bytes: &mut libc::iovec) -> libc::msghdr {
+    // SAFETY: a plain structure of the kernel's, for which zero is a value, also in what musl pads it with.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = bytes;
+    message.msg_iovlen = 1;
+    message
 }
 
 /// Ends this process without a system call, which might be held up: by an instruction that there is not, SIGILL.
@@ -66,10 +86,19 @@ pub fn trap() -> ! {
     }
 }
 
-/// A thread of this process, outside of the filter, that waits to [`deliver`] a listener.
+/// A thread of this process, outside of the filter, that waits to [`deliver`] a listener and to hear the answer.
 #[derive(Debug)]
 pub struct Messenger {
     shared: *const Shared,
+}
+
+/// What is said, and what is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Letters {
+    /// With the listener.
+    pub listener: u8,
+    /// When it is where it belongs.
+    pub answer: u8,
 }
 
 /// What both threads know. Never freed: execve takes it away with everything else.
@@ -79,7 +108,7 @@ struct Shared {
     page: *const u8,
     faults: RawFd,
     wire: RawFd,
-    letter: u8,
+    letters: Letters,
     listener: AtomicI32,
 }
 
@@ -111,7 +140,7 @@ const STACK: usize = 64 << 10;
 
 impl Messenger {
     /// Makes the thread. `wire` stays the caller's, and must stay open until the delivery.
-    pub fn new(wire: BorrowedFd<'_>, letter: u8) -> Result<Messenger> {
+    pub fn new(wire: BorrowedFd<'_>, letters: Letters) -> Result<Messenger> {
         let page = memory(page_size())?;
         let flags = libc::O_CLOEXEC | UFFD_USER_MODE_ONLY;
         // SAFETY: takes flags and returns a new descriptor.
@@ -137,7 +166,7 @@ impl Messenger {
             page,
             faults: faults.into_raw_fd(),
             wire: wire.as_raw_fd(),
-            letter,
+            letters,
             listener: AtomicI32::new(-1),
         }));
         // SAFETY: the stack is fresh memory of that size, used by this thread alone, and neither it nor `shared` is ever freed.
@@ -145,13 +174,17 @@ impl Messenger {
         Ok(Messenger { shared })
     }
 
-    /// Has the thread deliver it, without a system call of this one. Returns when that is done; if it cannot be, the process ends.
-    pub fn deliver(self, listener: OwnedFd) {
+    /// Gives it the listener, without a system call. It is delivered by [`Messenger::wait`].
+    pub fn take(&self, listener: OwnedFd) {
         // SAFETY: it was leaked in `new`, so it lives on.
-        let shared = unsafe { &*self.shared };
-        shared.listener.store(listener.into_raw_fd(), Ordering::Release);
-        // SAFETY: the page is mapped for reading; the kernel holds this thread here until the other one has closed the userfaultfd.
-        unsafe { shared.page.read_volatile() };
+        unsafe { &*self.shared }.listener.store(listener.into_raw_fd(), Ordering::Release);
+    }
+
+    /// Has the thread deliver it, without a system call of this one. Returns when the answer is there; if none comes, the process ends.
+    pub fn wait(self) {
+        // SAFETY: it was leaked in `new`; the page is mapped for reading, and the kernel holds this thread here until the other one has
+        // closed the userfaultfd.
+        unsafe { (*self.shared).page.read_volatile() };
     }
 }
 
@@ -164,7 +197,11 @@ extern "C" fn wait_and_deliver(shared: *const Shared) -> ! {
     // SAFETY: writes at most those 32 bytes, which live until the call returns.
     let read = unsafe { libc::syscall(libc::SYS_read, shared.faults, event.as_mut_ptr(), size_of_val(&event)) };
     let listener = shared.listener.load(Ordering::Acquire);
-    if read as usize != size_of_val(&event) || send_and_close(shared.wire, shared.letter, listener).is_err() {
+    let letters = shared.letters;
+    let done = read as usize == size_of_val(&event)
+        && send_and_close(shared.wire, letters.listener, listener).is_ok()
+        && hear(shared.wire, letters.answer).is_ok();
+    if !done {
         super::process::exit_now(1);
     }
     // SAFETY: nobody else has this descriptor: closing it lets the other thread go on, with a page of zeros. Then this thread ends, alone.
@@ -278,10 +315,14 @@ mod tests {
     use crate::sys::socket;
     use std::os::fd::AsFd;
 
+    const LETTERS: Letters = Letters { listener: b'F', answer: b'A' };
+
     /// A socket in place of a listener: it arrives, and when the receiver lets go of it, its peer hears the end: no copy is left.
     fn delivered(how: fn(BorrowedFd<'_>, OwnedFd)) {
         let (ours, theirs) = socket::pair().expect("a pair");
         let (peer, listener) = socket::pair().expect("a pair");
+        // Answered beforehand: there is nobody to do it meanwhile.
+        socket::send(&ours, b"A", None).expect("sent");
         how(theirs.as_fd(), listener);
         let message = socket::receive(&ours).expect("a message").expect("not the end");
         assert_eq!(message.bytes, b"F");
@@ -290,16 +331,35 @@ mod tests {
         assert_eq!(socket::receive(&peer).expect("a message").expect("not the end").bytes, b"alive");
         drop(received);
         assert!(socket::receive(&peer).expect("an end").is_none(), "a copy is left");
+        // The answer was taken.
+        drop(ours);
+        assert!(socket::receive(&theirs).expect("an end").is_none());
     }
 
     #[test]
     fn a_listener_is_delivered_and_closed() {
-        delivered(|wire, listener| deliver(wire, b'F', listener).expect("delivered"));
+        delivered(|wire, listener| {
+            deliver(wire, LETTERS.listener, listener).expect("delivered");
+            await_answer(wire, LETTERS.answer).expect("answered");
+        });
     }
 
     #[test]
     fn a_messenger_delivers_it_for_who_may_not_call() {
-        delivered(|wire, listener| Messenger::new(wire, b'F').expect("a thread").deliver(listener));
+        delivered(|wire, listener| {
+            let messenger = Messenger::new(wire, LETTERS).expect("a thread");
+            messenger.take(listener);
+            messenger.wait();
+        });
+    }
+
+    #[test]
+    fn only_the_answer_is_one() {
+        let (ours, theirs) = socket::pair().expect("a pair");
+        socket::send(&ours, b"G", None).expect("sent");
+        assert_eq!(await_answer(theirs.as_fd(), b'A'), Err(Errno::EPROTO));
+        drop(ours);
+        assert_eq!(await_answer(theirs.as_fd(), b'A'), Err(Errno::EPROTO));
     }
 
     #[test]
