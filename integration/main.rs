@@ -32,6 +32,7 @@ mod limits;
 mod many;
 mod mounts;
 mod namespaces;
+mod notify;
 mod process;
 mod readme;
 mod seccomp;

@@ -211,7 +211,8 @@ fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
         }
         Side::Child => {
             context.wire = Some(theirs);
-            let parents = [context.console_end.take(), context.cgroup.take(), Some(ours)];
+            // The agent's: whoever of the container gets hold of it could tell the agent anything; and it hears the end when all copies are closed.
+            let parents = [context.console_end.take(), context.cgroup.take(), context.agent.take(), Some(ours)];
             let pid_file = context.pid_file.take().map(OwnedFd::from);
             context.held.spent.close_with(parents.into_iter().flatten().chain(pid_file));
             super::wait::restore_signals();
