@@ -605,7 +605,7 @@ pub fn rootfs_path(bundle: &Path, config: &Config) -> PathBuf {
     bundle.join(&config.root.path)
 }
 
-/// What only the whole shows, and what this version does not do.
+/// What only the whole shows.
 fn check(config: &Config) -> Vec<Fault> {
     let linux = &config.linux;
     let mut faults = Vec::new();
