@@ -40,3 +40,4 @@ mod security;
 mod signals;
 mod state;
 mod terminal;
+mod traced;

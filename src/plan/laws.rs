@@ -304,8 +304,20 @@ pub const LAWS: &[Law] = &[
             count(lines, made) == usize::from(wanted) && all_before(lines, made, is_filter, Side::Child)
         },
     ),
-    ("who holds a listener cannot be traced", |lines| {
-        before(lines, |step| *step == Step::Undumpable, is_notifying, Side::Child)
+    ("nobody can trace the child, from its birth or from its id maps on", |lines| {
+        let mapped = has(lines, |step| matches!(step, Step::IdMap(idmap::Action::Write(..))));
+        let undumpable = |step: &Step| *step == Step::Undumpable;
+        let joins = |step: &Step| matches!(step, Step::Namespace(namespaces::Action::JoinProcess(..)));
+        count(lines, undumpable) == 1
+            && match mapped {
+                true => {
+                    let own: Vec<&Step> = child(lines).collect();
+                    own.windows(2).any(|two| becomes_root(two[0]) && undumpable(two[1]))
+                }
+                false => {
+                    before(lines, undumpable, is_clone, Side::Parent) && before(lines, undumpable, joins, Side::Parent)
+                }
+            }
     }),
     ("the parent sends the listener to the agent, and says so, before it waits for the child again", |lines| {
         let connects = |step: &Step| matches!(step, Step::Agent(_));
@@ -498,7 +510,7 @@ fn is_last_of_rights(step: &Step) -> bool {
 fn can(side: Side, step: &Step) -> bool {
     use namespaces::Action as Namespace;
     match step {
-        Step::Tell(_) | Step::Await(_) | Step::OpenProc => true,
+        Step::Tell(_) | Step::Await(_) | Step::OpenProc | Step::Undumpable => true,
         Step::Record(_)
         | Step::Cgroup(_)
         | Step::OpenTasks(_)

@@ -215,6 +215,13 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     }
 
     // ── The clone ──
+    if !users {
+        plan.parent(
+            Step::Undumpable,
+            "",
+            "the child is born so: who shares its pid namespace sees it from its first moment",
+        );
+    }
     let clone = Clone { flags: arrangement.clone, into, intermediate: arrangement.intermediate };
     plan.parent(
         Step::Clone(clone),
@@ -263,6 +270,11 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             Step::IdMap(idmap::Action::BecomeRoot),
             "linux.uidMappings",
             "root of the user namespace has the rights over the others",
+        );
+        plan.child(
+            Step::Undumpable,
+            "",
+            "not before its id maps are written: they would not be its own; and after a change of ids, which may undo it",
         );
     }
     if !arrangement.intermediate {
@@ -519,11 +531,6 @@ fn become_program(
 /// What a filter that asks an agent needs before it is installed.
 fn prepare(plan: &mut Plan, filter: Option<&seccomp::Filter>) {
     let Some(notify) = filter.and_then(|filter| filter.notify.as_ref()) else { return };
-    plan.child(
-        Step::Undumpable,
-        "linux.seccomp",
-        "who could trace it would take the listener, and answer for the agent",
-    );
     if notify.courier == seccomp::notify::Courier::Thread {
         plan.child(
             Step::Messenger,

@@ -145,7 +145,8 @@ pub enum Step {
     Caps(caps::Action),
     /// The program: looked up, closed around, executed.
     Program(program::Action),
-    /// Makes itself undumpable: no other process of the container may trace it, or look into its `/proc`.
+    /// Makes itself and its children, until they execute something, undumpable: to trace them takes rights over the user namespace that
+    /// owns their memory, the host's.
     Undumpable,
     /// Makes the thread that hands the listener over.
     Messenger,

@@ -13,6 +13,7 @@ use crate::sys::process::{self, End, Parent, Side, clone3, exit_now};
 use crate::sys::{Called, Failure, file, socket};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::prctl::set_dumpable;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -59,6 +60,8 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
         Step::Hold(what) => hold(*what, context).map_err(worded),
         Step::Clone(how) => clone(how, context).map_err(worded),
         Step::IdMap(action) => action.apply(context.first.as_ref().map_or(0, |(pid, _)| *pid)).map_err(worded),
+        // Inherited by the child. Nobody in the container can see this process itself: it stays in the host's pid namespace.
+        step @ Step::Undumpable => set_dumpable(false).called(|| step.to_string()).map_err(worded),
         Step::Agent(path) => {
             context.agent = Some(notify::connect(path).map_err(worded)?);
             Ok(())

@@ -68,6 +68,8 @@ type Breach = (&'static str, &'static str, fn(&mut Vec<Line>));
 const MESSENGER: &str =
     "the thread that hands a listener over is made before the filter, where the profile does not grant what it takes";
 
+const UNTRACED: &str = "nobody can trace the child, from its birth or from its id maps on";
+
 const BREACHES: &[Breach] = &[
     ("exactly one clone, by the parent", "bare-v2", |l| double(l, is_clone)),
     ("the child does nothing before it exists", "bare-v2", |l| move_before(l, |s| *s == Step::Session, is_clone)),
@@ -222,7 +224,10 @@ const BREACHES: &[Breach] = &[
     }),
     (MESSENGER, "notify-thread", |l| remove(l, |s| *s == Step::Messenger)),
     (MESSENGER, "notify-thread", |l| move_to_end(l, |s| *s == Step::Messenger)),
-    ("who holds a listener cannot be traced", "notify-create", |l| remove(l, |s| *s == Step::Undumpable)),
+    (UNTRACED, "bare-v2", |l| move_to_end(l, |s| *s == Step::Undumpable)),
+    (UNTRACED, "exec", |l| move_before(l, |s| *s == Step::Undumpable, is_clone)),
+    (UNTRACED, "new-user", |l| move_before(l, |s| *s == Step::Undumpable, becomes_root)),
+    (UNTRACED, "new-user", |l| remove(l, |s| *s == Step::Undumpable)),
     (
         "the parent sends the listener to the agent, and says so, before it waits for the child again",
         "notify-create",
