@@ -80,7 +80,7 @@ impl fmt::Display for Step {
             Step::User(action) => action.fmt(f),
             Step::Caps(action) => action.fmt(f),
             Step::Program(action) => action.fmt(f),
-            Step::Undumpable => f.write_str("prctl(PR_SET_DUMPABLE, 0)"),
+            Step::Undumpable => f.write_str("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)"),
             Step::Messenger => f.write_str(
                 "mmap(page); userfaultfd(); ioctl(UFFDIO_API); ioctl(UFFDIO_REGISTER, page); mmap(stack); clone(THREAD)",
             ),

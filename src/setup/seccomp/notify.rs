@@ -14,7 +14,7 @@
 //! | anything else | a thread made before, which the filter does not hold for, see `sys::listener` |
 //!
 //! Nothing of it stays in the container: the process closes its copy, because a listener that is open somewhere keeps calls waiting, even if the
-//! agent has left. Without an agent they are ENOSYS. Before any of it the process makes itself undumpable, or another one of the
+//! agent has left. Without an agent they are ENOSYS. The process is undumpable all the while, or another one of the
 //! container could trace it, take the listener, and answer for the agent. And no program is executed before the agent has it.
 
 use super::{simulate, table};
