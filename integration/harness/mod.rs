@@ -1,5 +1,6 @@
 //! The small language that the tests are written in.
 
+mod agent;
 mod base;
 mod bundle;
 mod call;
@@ -9,6 +10,7 @@ mod leaks;
 mod runtime;
 mod terminal;
 
+pub use agent::{Agent, Habit};
 pub use base::{add_mount, add_namespace, bind, drop_namespace, mount};
 pub use bundle::{Bundle, host_busybox};
 pub use call::{Call, Out, Running};

@@ -30,13 +30,14 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
     if args.get_flag("ignore-paused") {
         allowed.push(Status::Paused);
     }
-    require(&entry, &state, &allowed, "cannot exec in a container that is not running").map_err(|error| {
-        if error.cause.ends_with("paused") {
-            Error::new("cannot exec in a paused container (use --ignore-paused to override)")
-        } else {
-            error
-        }
-    })?;
+    let status =
+        require(&entry, &state, &allowed, "cannot exec in a container that is not running").map_err(|error| {
+            if error.cause.ends_with("paused") {
+                Error::new("cannot exec in a paused container (use --ignore-paused to override)")
+            } else {
+                error
+            }
+        })?;
     let (Some(init), Some(pidfd)) = (state.init.clone(), pidfd) else {
         return Err(Error::new("container not running: its first process has just ended"));
     };
@@ -62,6 +63,7 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
     let bundle = state.bundle.clone();
     let mut context = Context::new(state, bundle);
     context.namespaces.init = Some(pidfd);
+    context.status = status;
     // Nothing of the host's that is not needed may be open in the child: a process of the container may trace it from its birth.
     drop(entry);
     let signals = if detach { None } else { Some(wait::block_signals()?) };

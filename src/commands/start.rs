@@ -36,7 +36,9 @@ pub fn start(invocation: &Invocation) -> Result<u8> {
         match gate::hear(&connection)? {
             Heard::Gate(Gate::Go) => accepted = true,
             Heard::Gate(Gate::Executing) => executing = true,
-            Heard::Gate(other) => return Err(Error::new(format!("heard {other:?} from init"))),
+            other @ (Heard::Gate(_) | Heard::Listener(_)) => {
+                return Err(Error::new(format!("heard {other:?} from init")));
+            }
             Heard::Warning(words) => log::warn!("{words}"),
             Heard::Failed(report) => return Err(report.into_error()),
             Heard::End if executing => break,

@@ -476,7 +476,7 @@ pub struct Seccomp {
     pub architectures: Vec<Arch>,
     /// `SECCOMP_FILTER_FLAG_*` bits that were asked for.
     pub flags: u64,
-    /// `listenerPath`.
+    /// `listenerPath`, absolute; only where an action is [`Action::Notify`].
     pub listener_path: Option<PathBuf>,
     /// `listenerMetadata`.
     pub listener_metadata: String,

@@ -76,6 +76,14 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
             "the child will send the terminal's master end through it",
         );
     }
+    if let Some(notify) = filter.as_ref().and_then(|filter| filter.notify.as_ref()) {
+        plan.parent(Step::Agent(notify.agent.clone()), "linux.seccomp.listenerPath", "a path of the host");
+    }
+    plan.parent(
+        Step::Undumpable,
+        "",
+        "the child is born so: it has more rights than the container, whose processes see it from its first moment",
+    );
     let flags = config.linux.namespaces.iter().map(|n| namespaces::flag(n.kind)).fold(0, |all, one| all | one);
     // systemd mounts cgroup2 with nsdelegate: who is in a cgroup namespace can make nobody's place outside it another one, nor take its own
     // into it. So the clone comes first; and the user namespace last, since a joined cgroup namespace may be the host's.

@@ -10,7 +10,9 @@ use std::fmt::{self, Write as _};
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Step::Tell(Gate::Filtered) => f.write_str("sendmsg(filtered, listener); close(listener)"),
             Step::Tell(gate) => write!(f, "sendmsg({})", gate.word()),
+            Step::Await(Gate::Filtered) => f.write_str("recvmsg(filtered, listener)"),
             Step::Await(gate) => write!(f, "recvmsg({})", gate.word()),
             Step::Record(Record::Intent) => f.write_str(
                 "mkdirat(state, 0700); openat(state, O_DIRECTORY); openat(state, \"config.json\", O_CREAT|O_EXCL); write(); \
@@ -78,7 +80,13 @@ impl fmt::Display for Step {
             Step::User(action) => action.fmt(f),
             Step::Caps(action) => action.fmt(f),
             Step::Program(action) => action.fmt(f),
+            Step::Undumpable => f.write_str("prctl(PR_SET_DUMPABLE, SUID_DUMP_DISABLE)"),
+            Step::Messenger => f.write_str(
+                "mmap(page); userfaultfd(); ioctl(UFFDIO_API); ioctl(UFFDIO_REGISTER, page); mmap(stack); clone(THREAD)",
+            ),
             Step::Seccomp(filter) => filter.fmt(f),
+            Step::Agent(path) => write!(f, "socket(AF_UNIX); connect({path:?})"),
+            Step::Notify(_) => f.write_str("sendmsg(agent, state, listener)"),
             Step::PidFile(path) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let aside = path.with_file_name(format!(".{name}.PID"));
@@ -94,7 +102,12 @@ impl Step {
     /// Where the kernel's own words on it are.
     pub fn page(&self) -> &'static str {
         match self {
-            Step::Tell(_) | Step::Await(_) | Step::Console(_) | Step::Hold(Hold::Gate) | Step::AwaitStart => "unix(7)",
+            Step::Tell(_)
+            | Step::Await(_)
+            | Step::Console(_)
+            | Step::Hold(Hold::Gate)
+            | Step::AwaitStart
+            | Step::Agent(_) => "unix(7)",
             Step::Record(_) => "rename(2)",
             Step::Hold(Hold::Lock) => "flock(2)",
             Step::Cgroup(_) | Step::OpenTasks(_) | Step::OpenCgroup(_) | Step::CloneCgroup(_) | Step::Attach(_) => {
@@ -119,6 +132,9 @@ impl Step {
             Step::User(_) => "credentials(7)",
             Step::Caps(_) => "capabilities(7)",
             Step::Seccomp(_) => "seccomp(2)",
+            Step::Notify(_) => "seccomp_unotify(2)",
+            Step::Messenger => "userfaultfd(2)",
+            Step::Undumpable => "PR_SET_DUMPABLE(2const)",
             Step::PidFile(_) | Step::OpenPidFile(_) => "open(2)",
         }
     }
@@ -134,6 +150,8 @@ impl Gate {
             Gate::Ready => "ready",
             Gate::Go => "go",
             Gate::Executing => "executing",
+            Gate::Filtered => "filtered",
+            Gate::Answered => "answered",
         }
     }
 }

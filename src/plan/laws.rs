@@ -6,6 +6,7 @@
 use super::Plan;
 use super::step::{Gate, Hold, Line, Record, Side, Step};
 use crate::input::config::NamespaceKind;
+use crate::setup::seccomp::notify::Courier;
 use crate::setup::{caps, hooks, idmap, label, limits, namespaces, program, rootfs, user};
 use std::collections::VecDeque;
 
@@ -36,7 +37,7 @@ pub const LAWS: &[Law] = &[
     ("the last word of the child is followed by the filter and the program alone", |lines| {
         let after = child(lines).skip_while(|step| **step != Step::Tell(Gate::Executing)).skip(1);
         has(lines, |step| *step == Step::Tell(Gate::Executing))
-            && after.into_iter().all(|step| is_execve(step) || matches!(step, Step::Seccomp(_)))
+            && after.into_iter().all(|step| is_execve(step) || is_filter(step) || is_hand_over(step))
     }),
     ("what will exist is recorded before anything is done", |lines| {
         !is_new(lines)
@@ -149,6 +150,7 @@ pub const LAWS: &[Law] = &[
                     | Step::OpenTasks(_)
                     | Step::OpenPidFile(_)
                     | Step::Console(_)
+                    | Step::Agent(_)
             )
         };
         let named = has(lines, |step| matches!(step, Step::PidFile(_)));
@@ -222,8 +224,9 @@ pub const LAWS: &[Law] = &[
         let creates = |step: &Step| matches!(step, Step::Hooks(hooks::Kind::CreateContainer, _));
         let starts = |step: &Step| matches!(step, Step::Hooks(hooks::Kind::StartContainer, _));
         all_before(lines, creates, enters, Side::Child)
-            && all_before(lines, |s| matches!(s, Step::Await(_) | Step::AwaitStart), starts, Side::Child)
-            && all_before(lines, starts, |step| matches!(step, Step::Seccomp(_)), Side::Child)
+            && all_before(lines, |s| matches!(s, Step::Await(Gate::Go) | Step::AwaitStart), starts, Side::Child)
+            && (has(lines, is_notifying) && has(lines, |step| matches!(step, Step::AwaitStart))
+                || all_before(lines, starts, is_filter, Side::Child))
     }),
     ("what needs rights comes before they end", |lines| {
         let needs = |step: &Step| {
@@ -261,18 +264,71 @@ pub const LAWS: &[Law] = &[
             && has(lines, confirm)
     }),
     ("the filter is the last step before the program, or the last one with rights", |lines| {
-        let filter = |step: &Step| matches!(step, Step::Seccomp(_));
-        let after: Vec<&Step> = child(lines).skip_while(|step| !filter(step)).skip(1).collect();
-        let harmless = |step: &&Step| {
-            rank(step).is_some()
-                || is_execve(step)
-                || matches!(step, Step::Program(program::Action::Confirm(_)) | Step::Tell(Gate::Executing))
+        let after: Vec<&Step> = child(lines).skip_while(|step| !is_filter(step)).skip(1).collect();
+        let waits = |step: &Step| {
+            matches!(step, Step::Tell(Gate::Ready | Gate::Executing) | Step::Await(Gate::Go) | Step::AwaitStart)
+                || matches!(step, Step::Hooks(hooks::Kind::StartContainer, _))
         };
-        let privileged = has(lines, |step| *step == Step::Caps(caps::Action::NoNewPrivileges));
-        count(lines, filter) <= 1
-            && after.iter().all(harmless)
-            && (!has(lines, filter)
-                || if privileged { after.len() == 1 } else { after.iter().any(|step| matches!(step, Step::Caps(_))) })
+        let ends = |step: &Step| rank(step).is_some() || matches!(step, Step::Program(program::Action::Confirm(_)));
+        let notifies = has(lines, is_notifying);
+        // `create` ends under the filter if its listener goes to an agent, and under no other.
+        let created = notifies && has(lines, |step| matches!(step, Step::AwaitStart));
+        let bound = has(lines, |step| *step == Step::Caps(caps::Action::NoNewPrivileges));
+        let allowed = |step: &Step| {
+            is_execve(step)
+                || notifies && is_hand_over(step)
+                || created && waits(step)
+                || !bound && (ends(step) || *step == Step::Tell(Gate::Executing))
+        };
+        count(lines, is_filter) <= 1
+            && after.iter().all(|step| allowed(step))
+            && (!has(lines, is_filter) || bound || after.iter().any(|step| matches!(step, Step::Caps(_))))
+            && created == after.iter().any(|step| waits(step) && **step != Step::Tell(Gate::Executing))
+    }),
+    ("a child that notifies does nothing until the agent has its listener", |lines| {
+        let after = child(lines).skip_while(|step| !is_notifying(step)).skip(1).take(2);
+        let hand_over = [&Step::Tell(Gate::Filtered), &Step::Await(Gate::Answered)];
+        let steps = count(lines, is_hand_over);
+        match has(lines, is_notifying) {
+            true => steps == 2 && after.eq(hand_over),
+            false => steps == 0,
+        }
+    }),
+    (
+        "the thread that hands a listener over is made before the filter, where the profile does not grant what it takes",
+        |lines| {
+            let wanted = lines.iter().any(|line| {
+            matches!(&line.step, Step::Seccomp(filter) if filter.notify.as_ref().is_some_and(|n| n.courier == Courier::Thread))
+        });
+            let made = |step: &Step| *step == Step::Messenger;
+            count(lines, made) == usize::from(wanted) && all_before(lines, made, is_filter, Side::Child)
+        },
+    ),
+    ("nobody can trace the child, from its birth or from its id maps on", |lines| {
+        let mapped = has(lines, |step| matches!(step, Step::IdMap(idmap::Action::Write(..))));
+        let undumpable = |step: &Step| *step == Step::Undumpable;
+        let joins = |step: &Step| matches!(step, Step::Namespace(namespaces::Action::JoinProcess(..)));
+        count(lines, undumpable) == 1
+            && match mapped {
+                true => {
+                    let own: Vec<&Step> = child(lines).collect();
+                    own.windows(2).any(|two| becomes_root(two[0]) && undumpable(two[1]))
+                }
+                false => {
+                    before(lines, undumpable, is_clone, Side::Parent) && before(lines, undumpable, joins, Side::Parent)
+                }
+            }
+    }),
+    ("the parent sends the listener to the agent, and says so, before it waits for the child again", |lines| {
+        let connects = |step: &Step| matches!(step, Step::Agent(_));
+        let sends = |step: &Step| matches!(step, Step::Notify(_));
+        let after = parent(lines).skip_while(|step| **step != Step::Await(Gate::Filtered)).skip(1);
+        let after: Vec<&Step> = after.filter(|step| !connects(step)).take(2).collect();
+        let once = [connects, sends, is_notifying].map(|step| count(lines, step));
+        once[0] == once[2]
+            && once[1] == once[2]
+            && before(lines, connects, sends, Side::Parent)
+            && (once[2] == 0 || matches!(after[..], [Step::Notify(_), Step::Tell(Gate::Answered)]))
     }),
     ("descriptors are closed once everything is found", |lines| {
         let closes = |step: &Step| matches!(step, Step::Program(program::Action::CloseFrom(_)));
@@ -390,6 +446,19 @@ fn is_execve(step: &Step) -> bool {
     matches!(step, Step::Program(program::Action::Execute(_)))
 }
 
+fn is_filter(step: &Step) -> bool {
+    matches!(step, Step::Seccomp(_))
+}
+
+/// The child's part in handing its listener over.
+fn is_hand_over(step: &Step) -> bool {
+    matches!(step, Step::Tell(Gate::Filtered) | Step::Await(Gate::Answered))
+}
+
+fn is_notifying(step: &Step) -> bool {
+    matches!(step, Step::Seccomp(filter) if filter.notify.is_some())
+}
+
 fn is_find(step: &Step) -> bool {
     matches!(step, Step::Program(program::Action::Find { .. }))
 }
@@ -441,13 +510,15 @@ fn is_last_of_rights(step: &Step) -> bool {
 fn can(side: Side, step: &Step) -> bool {
     use namespaces::Action as Namespace;
     match step {
-        Step::Tell(_) | Step::Await(_) | Step::OpenProc => true,
+        Step::Tell(_) | Step::Await(_) | Step::OpenProc | Step::Undumpable => true,
         Step::Record(_)
         | Step::Cgroup(_)
         | Step::OpenTasks(_)
         | Step::OpenCgroup(_)
         | Step::CloneCgroup(_)
-        | Step::Console(_) => side == Side::Parent,
+        | Step::Console(_)
+        | Step::Agent(_)
+        | Step::Notify(_) => side == Side::Parent,
         Step::Hold(_) | Step::Clone(_) | Step::PidFile(_) | Step::OpenPidFile(_) => side == Side::Parent,
         Step::IdMap(idmap::Action::Write(..)) => side == Side::Parent,
         Step::Namespace(

@@ -12,7 +12,7 @@ pub mod laws;
 pub mod step;
 
 use crate::input::Fault;
-use crate::input::config::{Action, Config, ConsoleSize, Namespace, NamespaceKind, Process};
+use crate::input::config::{Config, ConsoleSize, Namespace, NamespaceKind, Process};
 use crate::input::host::{CgroupLayout, Host};
 use crate::setup::cgroup::Cgroup;
 use crate::setup::namespaces::Birth;
@@ -215,6 +215,13 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     }
 
     // ── The clone ──
+    if !users {
+        plan.parent(
+            Step::Undumpable,
+            "",
+            "the child is born so: who shares its pid namespace sees it from its first moment",
+        );
+    }
     let clone = Clone { flags: arrangement.clone, into, intermediate: arrangement.intermediate };
     plan.parent(
         Step::Clone(clone),
@@ -263,6 +270,11 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             Step::IdMap(idmap::Action::BecomeRoot),
             "linux.uidMappings",
             "root of the user namespace has the rights over the others",
+        );
+        plan.child(
+            Step::Undumpable,
+            "",
+            "not before its id maps are written: they would not be its own; and after a change of ids, which may undo it",
         );
     }
     if !arrangement.intermediate {
@@ -419,7 +431,9 @@ fn become_program(
 ) {
     let wait = matches!(tail, Tail::Container { start: Start::WhenTold, .. });
     // Without no_new_privs the filter takes CAP_SYS_ADMIN: then it comes before the rights end, and so do they after the start.
-    let early = !process.no_new_privileges && filter.is_some();
+    let privileged = !process.no_new_privileges && filter.is_some();
+    // Who asks an agent is connected to it by `create`, and filtered before `create` ends.
+    let before_start = wait && filter.as_ref().is_some_and(|filter| filter.notify.is_some());
     for action in limits::decide(process, config.linux.personality) {
         plan.child(Step::Limit(action), "process", "while it still has the rights to");
     }
@@ -451,12 +465,23 @@ fn become_program(
             "a directory that only the user may enter, and one that lies outside",
         );
     };
-    if !early {
+    let filtered = |plan: &mut Plan, why| install(plan, filter.as_ref(), tail, why);
+    const PRIVILEGED: &str = "without noNewPrivileges it takes CAP_SYS_ADMIN, so before the rights end";
+    if !privileged {
         labels(plan);
         lose_rights(plan);
     }
     plan.child(Step::Program(program.find), "process.args", "what is missing is told by create, not by start");
     plan.child(Step::Program(program.close), "--preserve-fds", "nothing of the host's stays open in the program");
+    if privileged && before_start {
+        labels(plan);
+        prepare(plan, filter.as_ref());
+        filtered(plan, PRIVILEGED);
+        lose_rights(plan);
+    } else if before_start {
+        prepare(plan, filter.as_ref());
+        filtered(plan, "before create ends, which hands the listener to the agent; the agent answers for what follows");
+    }
     let (Tail::Container { pid_file, .. } | Tail::Exec { pid_file }) = tail;
     if wait {
         plan.gate(Gate::Ready, Side::Child, "a failure up to here is create's");
@@ -484,25 +509,57 @@ fn become_program(
             "in the container, right before the program",
         );
     }
-    if early {
+    if privileged && !before_start {
         labels(plan);
-        if let Some(filter) = &filter {
-            plan.child(
-                Step::Seccomp(filter.clone()),
-                "linux.seccomp",
-                "without noNewPrivileges it takes CAP_SYS_ADMIN, so before the rights end",
-            );
-        }
+        prepare(plan, filter.as_ref());
+        filtered(plan, PRIVILEGED);
         lose_rights(plan);
+    }
+    if !privileged && !before_start {
+        prepare(plan, filter.as_ref());
     }
     plan.child(Step::Tell(Gate::Executing), "", "end of file alone would be a death");
     if !wait {
         plan.parent(Step::Await(Gate::Executing), "", "end of file alone would be a death");
     }
-    if let (false, Some(filter)) = (early, filter) {
-        plan.child(Step::Seccomp(filter), "linux.seccomp", "after everything that the filter might refuse");
+    if !privileged && !before_start {
+        filtered(plan, "after everything that the filter might refuse");
     }
     plan.child(Step::Program(program.execute), "process.args", "the program takes over");
+}
+
+/// What a filter that asks an agent needs before it is installed.
+fn prepare(plan: &mut Plan, filter: Option<&seccomp::Filter>) {
+    let Some(notify) = filter.and_then(|filter| filter.notify.as_ref()) else { return };
+    if notify.courier == seccomp::notify::Courier::Thread {
+        plan.child(
+            Step::Messenger,
+            "linux.seccomp",
+            "the profile may hold up every call of who is filtered, and no other thread's",
+        );
+    }
+}
+
+/// The filter, and with one that asks an agent the way of its listener: to the parent, to the agent.
+fn install(plan: &mut Plan, filter: Option<&seccomp::Filter>, tail: &Tail, why: &'static str) {
+    let Some(filter) = filter else { return };
+    plan.child(Step::Seccomp(filter.clone()), "linux.seccomp", why);
+    let Some(notify) = &filter.notify else { return };
+    plan.gate(Gate::Filtered, Side::Child, "until the agent has it, a call of the child may wait forever");
+    // A process that joins has left the host's paths: it connected before.
+    if let Tail::Container { .. } = tail {
+        plan.parent(
+            Step::Agent(notify.agent.clone()),
+            "linux.seccomp.listenerPath",
+            "only now: an agent that serves one after the other must not wait for hooks",
+        );
+    }
+    plan.parent(
+        Step::Notify(notify.clone()),
+        "linux.seccomp.listenerPath",
+        "before anything else of the child is awaited: the agent answers for it",
+    );
+    plan.gate(Gate::Answered, Side::Parent, "no program runs whose agent could not be told");
 }
 
 /// What comes before the rights end, and how they end.
@@ -555,7 +612,7 @@ pub fn rootfs_path(bundle: &Path, config: &Config) -> PathBuf {
     bundle.join(&config.root.path)
 }
 
-/// What only the whole shows, and what this version does not do.
+/// What only the whole shows.
 fn check(config: &Config) -> Vec<Fault> {
     let linux = &config.linux;
     let mut faults = Vec::new();
@@ -570,14 +627,6 @@ fn check(config: &Config) -> Vec<Fault> {
                 faults.push(Fault::new(place, "set, but there is no mount namespace: it would change the host"));
             }
         }
-    }
-    if let Some(seccomp) = &linux.seccomp
-        && seccomp.rules.iter().any(|rule| rule.action == Action::Notify)
-    {
-        faults.push(Fault::new(
-            "linux.seccomp.listenerPath",
-            "handing SCMP_ACT_NOTIFY to an agent is not in this version",
-        ));
     }
     faults
 }

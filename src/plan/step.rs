@@ -31,16 +31,22 @@ pub enum Gate {
     Go,
     /// The next thing is execve.
     Executing,
+    /// The filter is installed, and here is its listener.
+    Filtered,
+    /// The agent that answers for the filter has the listener.
+    Answered,
 }
 
 impl Gate {
-    const LETTERS: [(Gate, u8); 6] = [
+    const LETTERS: [(Gate, u8); 8] = [
         (Gate::Mapped, b'M'),
         (Gate::Prepared, b'P'),
         (Gate::Hooked, b'H'),
         (Gate::Ready, b'R'),
         (Gate::Go, b'G'),
         (Gate::Executing, b'X'),
+        (Gate::Filtered, b'F'),
+        (Gate::Answered, b'A'),
     ];
 
     /// What is sent.
@@ -139,8 +145,17 @@ pub enum Step {
     Caps(caps::Action),
     /// The program: looked up, closed around, executed.
     Program(program::Action),
+    /// Makes itself and its children, until they execute something, undumpable: to trace them takes rights over the user namespace that
+    /// owns their memory, the host's.
+    Undumpable,
+    /// Makes the thread that hands the listener over.
+    Messenger,
     /// The system-call filter.
     Seccomp(seccomp::Filter),
+    /// Connects to the agent that answers for the filter.
+    Agent(PathBuf),
+    /// Sends the state and the listener to it.
+    Notify(seccomp::notify::Notify),
     /// Writes the pid file.
     PidFile(PathBuf),
     /// Opens the pid file while the host's paths can be seen.

@@ -7,6 +7,8 @@ use super::{Context, gate};
 use crate::plan::Plan;
 use crate::plan::step::{Gate, Side, Step};
 use crate::setup::hooks;
+use crate::setup::seccomp::notify;
+use crate::sys::listener::Letters;
 use crate::sys::process::exit_now;
 use crate::sys::{Called, Failure, Result, socket};
 use nix::errno::Errno;
@@ -40,6 +42,12 @@ pub fn walk(plan: &Plan, from: usize, context: &mut Context) -> ! {
 fn step(step: &Step, context: &mut Context) -> Result<()> {
     let held = &mut context.held;
     match step {
+        Step::Tell(Gate::Filtered) => hand_over(context),
+        Step::Await(Gate::Answered) => {
+            let messenger = context.held.messenger.take();
+            notify::wait(messenger, wire(context)?.as_fd(), letters());
+            Ok(())
+        }
         // Once the gate is open the container runs, whether its starter lives to hear of it or not.
         Step::Tell(gate) if context.starter.is_some() => {
             let _ = gate::tell(wire(context)?, *gate);
@@ -83,7 +91,16 @@ fn step(step: &Step, context: &mut Context) -> Result<()> {
         Step::User(action) => action.apply(held),
         Step::Caps(action) => action.apply(held),
         Step::Program(action) => action.apply(held),
-        Step::Seccomp(filter) => crate::setup::seccomp::apply(filter).map(drop),
+        Step::Undumpable => nix::sys::prctl::set_dumpable(false).called(|| step.to_string()),
+        Step::Messenger => {
+            let thread = notify::prepare(wire(context)?.as_fd(), letters())?;
+            context.held.messenger = Some(thread);
+            Ok(())
+        }
+        Step::Seccomp(filter) => {
+            held.listener = crate::setup::seccomp::apply(filter)?;
+            Ok(())
+        }
         Step::Hooks(kind, list) => run_hooks(*kind, list, context),
         Step::AwaitStart => await_start(context),
         other => Err(Failure::refused(other.to_string(), Errno::ENOSYS, "a step of the parent in the child's hands")),
@@ -96,6 +113,20 @@ fn wire(context: &Context) -> Result<&std::os::fd::OwnedFd> {
         .as_ref()
         .or(context.wire.as_ref())
         .ok_or_else(|| Failure::refused("sendmsg()", Errno::ENOTCONN, "nobody listens"))
+}
+
+/// What is said about the listener.
+fn letters() -> Letters {
+    Letters { listener: Gate::Filtered.letter(), answer: Gate::Answered.letter() }
+}
+
+/// Right after the filter: from there until the answer no memory is asked for, and nothing is called that the profile does not grant.
+fn hand_over(context: &mut Context) -> Result<()> {
+    let listener = context.held.listener.take().ok_or_else(|| {
+        Failure::refused("sendmsg(filtered)", Errno::EBADF, "the filter has no listener to hand over")
+    })?;
+    notify::hand_over(context.held.messenger.as_ref(), wire(context)?.as_fd(), letters(), listener);
+    Ok(())
 }
 
 /// A parent that died closes its end: then there is no container either.

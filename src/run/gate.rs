@@ -8,6 +8,8 @@
 //! | `Ready` | child | parent | `create`: nothing is left but to be started |
 //! | `Go` | parent | child | the record is complete: a child that never hears it goes with its parent |
 //! | `Executing` | child | parent or starter | the next thing is execve |
+//! | `Filtered` | child | parent | the filter is installed; its listener comes with the message |
+//! | `Answered` | parent | child | the agent has the listener |
 //!
 //! One socket of whole messages, close-on-exec at both ends. A failure is a message in place of any gate. After
 //! `Executing` end of file is success; before it, end of file is a death: the reader asks how the child died.
@@ -18,13 +20,15 @@ use crate::plan::step::Gate;
 use crate::sys::{Failure, Result, socket};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// What can arrive.
 #[derive(Debug)]
 pub enum Heard {
     /// The other side is through this gate.
     Gate(Gate),
+    /// It is through [`Gate::Filtered`].
+    Listener(OwnedFd),
     /// One of the child's steps did not succeed.
     Failed(Box<Report>),
     /// A sentence for the log.
@@ -111,7 +115,10 @@ pub fn hear(from: impl AsFd) -> Result<Heard> {
             serde_json::from_slice(rest).map(|report| Heard::Failed(Box::new(report))).map_err(|_| garbled())
         }
         Some((&WARNING, rest)) => Ok(Heard::Warning(String::from_utf8_lossy(rest).into_owned())),
-        Some((&letter, [])) => Gate::from_letter(letter).map(Heard::Gate).ok_or_else(garbled),
+        Some((&letter, [])) => match (Gate::from_letter(letter), message.fd) {
+            (Some(Gate::Filtered), listener) => listener.map(Heard::Listener).ok_or_else(garbled),
+            (gate, _) => gate.map(Heard::Gate).ok_or_else(garbled),
+        },
         _ => Err(garbled()),
     }
 }

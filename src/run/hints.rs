@@ -17,6 +17,12 @@ pub fn hint(step: &Step, failure: &Failure) -> Option<String> {
         (Step::Console(_), Errno::ENOENT | Errno::ECONNREFUSED) => {
             "the caller of --console-socket must listen before it calls us"
         }
+        (Step::Agent(_), Errno::ENOENT | Errno::ECONNREFUSED) => {
+            "the agent must listen there before the container is made"
+        }
+        (Step::Messenger, Errno::EAGAIN) => {
+            "linux.resources.pids.limit, or RLIMIT_NPROC, must leave room for one thread more"
+        }
         (Step::Limit(_), Errno::EPERM | Errno::EACCES) => "raising it needs CAP_SYS_RESOURCE",
         _ => return None,
     };

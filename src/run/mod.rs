@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::plan::step::{Line, Side};
 use crate::setup::{Held, namespaces};
 use crate::state::State;
+use crate::state::status::Status;
 use crate::state::store::{Entry, Store};
 use crate::sys::{Failure, name, plain};
 use std::fs::File;
@@ -62,6 +63,12 @@ pub struct Context {
     pub hooked: bool,
     /// Joined namespaces hide the host: the pid file was opened before.
     pub pid_file: Option<File>,
+    /// The agent that answers for the filter.
+    pub agent: Option<OwnedFd>,
+    /// The filter's listener, on its way to the agent.
+    pub notifications: Option<OwnedFd>,
+    /// What the container is meanwhile: for `exec`, what it was found to be.
+    pub status: Status,
 }
 
 impl Context {
@@ -87,6 +94,9 @@ impl Context {
             cloned: false,
             hooked: false,
             pid_file: None,
+            agent: None,
+            notifications: None,
+            status: Status::Creating,
         }
     }
 }

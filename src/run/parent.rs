@@ -5,6 +5,7 @@ use super::{Context, blame};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::step::{Clone, Gate, Hold, Record, Step};
+use crate::setup::seccomp::notify::{self, Notify};
 use crate::setup::{cgroup, hooks};
 use crate::state::status::Status;
 use crate::state::{self, Process};
@@ -12,6 +13,7 @@ use crate::sys::process::{self, End, Parent, Side, clone3, exit_now};
 use crate::sys::{Called, Failure, file, socket};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::prctl::set_dumpable;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -58,6 +60,13 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
         Step::Hold(what) => hold(*what, context).map_err(worded),
         Step::Clone(how) => clone(how, context).map_err(worded),
         Step::IdMap(action) => action.apply(context.first.as_ref().map_or(0, |(pid, _)| *pid)).map_err(worded),
+        // Inherited by the child. Nobody in the container can see this process itself: it stays in the host's pid namespace.
+        step @ Step::Undumpable => set_dumpable(false).called(|| step.to_string()).map_err(worded),
+        Step::Agent(path) => {
+            context.agent = Some(notify::connect(path).map_err(worded)?);
+            Ok(())
+        }
+        Step::Notify(notify) => send_listener(notify, context).map_err(worded),
         Step::Hooks(kind, list) => run_hooks(*kind, list, context),
         Step::PidFile(path) => write_pid_file(path, context).map_err(worded),
         Step::OpenPidFile(path) => {
@@ -85,7 +94,12 @@ fn wait_for(gate: Gate, context: &mut Context) -> Result<()> {
     loop {
         match gate::hear(wire(context)?)? {
             Heard::Gate(heard) if heard == gate => return Ok(()),
+            Heard::Listener(listener) if gate == Gate::Filtered => {
+                context.notifications = Some(listener);
+                return Ok(());
+            }
             Heard::Gate(other) => return Err(Error::new(format!("heard {other:?} while waiting for {gate:?}"))),
+            Heard::Listener(_) => return Err(Error::new(format!("heard Filtered while waiting for {gate:?}"))),
             Heard::Warning(words) => log::warn!("{words}"),
             Heard::Failed(report) => return Err(report.into_error()),
             Heard::End => return Err(death(context)),
@@ -99,7 +113,9 @@ pub fn wait_for_program(context: &mut Context) -> Result<()> {
         match gate::hear(wire(context)?)? {
             Heard::Failed(report) => return Err(report.into_error()),
             Heard::Warning(words) => log::warn!("{words}"),
-            Heard::Gate(other) => return Err(Error::new(format!("heard {other:?} while waiting for the program"))),
+            other @ (Heard::Gate(_) | Heard::Listener(_)) => {
+                return Err(Error::new(format!("heard {other:?} while waiting for the program")));
+            }
             Heard::End => {
                 context.wire = None;
                 return Ok(());
@@ -198,7 +214,8 @@ fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
         }
         Side::Child => {
             context.wire = Some(theirs);
-            let parents = [context.console_end.take(), context.cgroup.take(), Some(ours)];
+            // The agent's: whoever of the container gets hold of it could tell the agent anything; and it hears the end when all copies are closed.
+            let parents = [context.console_end.take(), context.cgroup.take(), context.agent.take(), Some(ours)];
             let pid_file = context.pid_file.take().map(OwnedFd::from);
             context.held.spent.close_with(parents.into_iter().flatten().chain(pid_file));
             super::wait::restore_signals();
@@ -253,6 +270,17 @@ fn run_hooks(kind: hooks::Kind, list: &[crate::input::config::Hook], context: &m
         hooks::run(kind, index, hook, &document)?;
     }
     Ok(())
+}
+
+/// The listener goes to the agent, and with the connection closed no copy of it stays here: the calls of a container whose agent has left must
+/// not wait for us.
+fn send_listener(notify: &Notify, context: &mut Context) -> crate::sys::Result<()> {
+    let (Some(agent), Some(listener)) = (context.agent.take(), context.notifications.take()) else {
+        return Err(Failure::refused("sendmsg(agent)", Errno::ENOTCONN, "there is no agent, or nothing to send to it"));
+    };
+    let pid = context.first.as_ref().map_or(0, |(pid, _)| *pid);
+    let state = state::process_document(&context.state, context.status, pid, &notify.metadata);
+    notify::send(agent, &notify.agent, &state, listener)
 }
 
 fn create_file(path: &Path) -> crate::sys::Result<File> {

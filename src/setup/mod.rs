@@ -5,6 +5,7 @@
 //! joined by `; `, those that depend on what is found in square brackets.
 
 use crate::sys::exec::Program;
+use crate::sys::listener::Messenger;
 use crate::sys::spent::Spent;
 use crate::sys::{Failure, Result};
 use nix::errno::Errno;
@@ -56,6 +57,10 @@ pub struct Held {
     pub program: Option<Program>,
     /// Descriptors that no step needs any more.
     pub spent: Spent,
+    /// The thread that will hand the listener over, outside of the filter.
+    pub messenger: Option<Messenger>,
+    /// What the filter returned, until it is handed over.
+    pub listener: Option<OwnedFd>,
 }
 
 impl Held {

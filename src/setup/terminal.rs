@@ -18,8 +18,7 @@ use crate::sys::mount::{self, Reach};
 use crate::sys::path::{self, Links};
 use crate::sys::{Called, Failure, Result, procfs, socket, tty};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, socket as new_socket};
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat, makedev};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
@@ -218,25 +217,10 @@ fn mount_console(held: &mut Held) -> Result<()> {
 
 /// Connects to the caller's console socket: a stream, see unix(7).
 pub fn connect(path: &Path) -> Result<OwnedFd> {
-    let call = || format!("connect({path:?})");
-    let about = |failure: Failure| {
+    socket::connect_stream(path).map_err(|failure| {
         let words = crate::sys::plain(failure.errno);
         failure.because(format!("console socket {}: {words}", path.display()))
-    };
-    let stream = new_socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
-        .called(|| "socket(AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC)".into())?;
-    // An address holds 108 bytes; a longer path is reached through a descriptor of the socket itself.
-    let reached = match UnixAddr::new(path) {
-        Ok(address) => connect_to(stream.as_raw_fd(), &address),
-        Err(_) => {
-            let socket =
-                openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).called(call).map_err(about)?;
-            let through = format!("/proc/self/fd/{}", socket.as_raw_fd());
-            UnixAddr::new(through.as_str()).and_then(|address| connect_to(stream.as_raw_fd(), &address))
-        }
-    };
-    reached.called(call).map_err(about)?;
-    Ok(stream)
+    })
 }
 
 /// Sends a master as runc does: one message, the name of the terminal with the descriptor.

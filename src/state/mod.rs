@@ -70,6 +70,26 @@ pub struct Process {
 
 /// The state document of the runtime specification, as hooks get it on standard input.
 pub fn document(state: &State, status: status::Status, pid: Option<i32>) -> Vec<u8> {
+    describe(state, status, pid).to_string().into_bytes()
+}
+
+/// "The Container Process State" of the runtime specification, as a seccomp agent gets it: about process `pid`, in a container that is
+/// what `status` says. Until its first process is recorded, `pid` is that one.
+pub fn process_document(state: &State, status: status::Status, pid: i32, metadata: &str) -> Vec<u8> {
+    let init = state.init.as_ref().map_or(pid, |init| init.pid);
+    let mut document = serde_json::json!({
+        "ociVersion": state.oci_version,
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "state": describe(state, status, Some(init)),
+    });
+    if !metadata.is_empty() {
+        document["metadata"] = metadata.into();
+    }
+    document.to_string().into_bytes()
+}
+
+fn describe(state: &State, status: status::Status, pid: Option<i32>) -> serde_json::Value {
     let mut document = serde_json::json!({
         "ociVersion": state.oci_version,
         "id": state.id,
@@ -80,5 +100,5 @@ pub fn document(state: &State, status: status::Status, pid: Option<i32>) -> Vec<
     if let Some(pid) = pid {
         document["pid"] = pid.into();
     }
-    document.to_string().into_bytes()
+    document
 }

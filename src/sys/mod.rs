@@ -12,6 +12,7 @@ pub mod bpf;
 pub mod cred;
 pub mod exec;
 pub mod file;
+pub mod listener;
 pub mod mount;
 pub mod net;
 pub mod path;

@@ -2,12 +2,15 @@
 
 use super::{Called, Result};
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind,
     connect, listen, recvmsg, sendmsg, socket, socketpair,
 };
+use nix::sys::stat::Mode;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 /// Two connected ends.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -87,6 +90,39 @@ pub fn connect_at(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
     let fd = seqpacket()?;
     connect(fd.as_raw_fd(), &address).called(|| format!("connect({name:?})"))?;
     Ok(fd)
+}
+
+/// Connects to the stream socket of somebody else at a path of any length.
+pub fn connect_stream(path: &Path) -> Result<OwnedFd> {
+    let call = || format!("connect({path:?})");
+    let stream = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+        .called(|| "socket(AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC)".into())?;
+    // An address holds 108 bytes; a longer path is reached through a descriptor of the socket itself.
+    let reached = match UnixAddr::new(path) {
+        Ok(address) => connect(stream.as_raw_fd(), &address),
+        Err(_) => {
+            let found = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).called(call)?;
+            let through = format!("/proc/self/fd/{}", found.as_raw_fd());
+            UnixAddr::new(through.as_str()).and_then(|address| connect(stream.as_raw_fd(), &address))
+        }
+    };
+    reached.called(call)?;
+    Ok(stream)
+}
+
+/// Sends all of `bytes` into a stream, and a descriptor with the first of them.
+pub fn send_stream(to: impl AsFd, mut bytes: &[u8], fd: impl AsFd) -> nix::Result<()> {
+    let fds = [fd.as_fd().as_raw_fd()];
+    let mut rights = &[ControlMessage::ScmRights(&fds)][..];
+    while !bytes.is_empty() {
+        let slices = [IoSlice::new(bytes)];
+        match sendmsg::<()>(to.as_fd().as_raw_fd(), &slices, rights, MsgFlags::MSG_NOSIGNAL, None) {
+            Err(Errno::EINTR) => continue,
+            sent => bytes = &bytes[sent?..],
+        }
+        rights = &[];
+    }
+    Ok(())
 }
 
 /// Takes the first caller.

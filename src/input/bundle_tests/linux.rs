@@ -290,7 +290,10 @@ fn seccomp() {
             "syscalls[0].args[0].index: 6 is above 5, the last argument of a system call".into(),
         ),
         (rule(json!({"args": [{"index": 0, "op": "SCMP_CMP_EQ"}]})), "syscalls[0].args[0].value: missing".into()),
-        (with(json!({"listenerPath": "x"})), "listenerPath: \"x\" is not an absolute path".into()),
+        (
+            with(json!({"listenerPath": "x", "defaultAction": "SCMP_ACT_NOTIFY"})),
+            "listenerPath: \"x\" is not an absolute path".into(),
+        ),
         (with(json!({"listenerMetadata": "x"})), "listenerMetadata: set, but there is no listenerPath".into()),
     ] {
         assert_eq!(faults(patch), [format!("{place}.{expected}")]);
@@ -324,6 +327,8 @@ fn seccomp() {
     assert_eq!(seccomp.flags, 1 << 1 | 1 << 5);
     let actions: Vec<_> = seccomp.rules.iter().map(|rule| rule.action).collect();
     assert_eq!(actions, [Action::Trace(60000), Action::Notify, Action::Errno(1)]);
+    let unused = good(with(json!({"listenerPath": "x", "listenerMetadata": "m"}))).linux.seccomp.unwrap();
+    assert_eq!(unused.listener_path, None, "ignored, as the specification has it");
     let arg = SeccompArg { index: 5, op: Operator::MaskedEq, value: u64::MAX, value_two: 1 };
     assert_eq!(seccomp.rules[1].args, [arg]);
 }

@@ -20,15 +20,18 @@ pub fn seccomp(seccomp: &oci::LinuxSeccomp, place: &Place, report: &mut Report) 
     architectures.sort_unstable();
     architectures.dedup();
     let listener = seccomp.listener_path().as_deref().filter(|path| !path.as_os_str().is_empty());
+    let notifies = |action| action == Asked::ScmpActNotify;
+    let used = notifies(default.0) || list(seccomp.syscalls()).iter().any(|rule| notifies(rule.action()));
     let converted = Seccomp {
         default_action: action(default.0, default.1, &place.key("defaultErrnoRet"), report),
         architectures,
         flags: list(seccomp.flags()).iter().map(flag).fold(0, |all, flag| all | flag),
-        listener_path: listener.map(|path| absolute(path, &place.key("listenerPath"), report)),
+        // "If the SCMP_ACT_NOTIFY action is not used this value is ignored", and so is what is wrong with it.
+        listener_path: listener.filter(|_| used).map(|path| absolute(path, &place.key("listenerPath"), report)),
         listener_metadata: seccomp.listener_metadata().clone().unwrap_or_default(),
         rules: each(list(seccomp.syscalls()), &place.key("syscalls"), report, rule),
     };
-    if !converted.listener_metadata.is_empty() && converted.listener_path.is_none() {
+    if !converted.listener_metadata.is_empty() && listener.is_none() {
         report.fault(place.key("listenerMetadata"), "set, but there is no listenerPath");
     }
     converted

@@ -50,10 +50,6 @@ fn move_to_end(lines: &mut Vec<Line>, what: impl Fn(&Step) -> bool) {
     lines.insert(lines.len() - 1, line);
 }
 
-fn is_filter(step: &Step) -> bool {
-    matches!(step, Step::Seccomp(_))
-}
-
 fn is_mount(step: &Step) -> bool {
     matches!(step, Step::Mount(action) if !action.is_early() && !action.seals())
 }
@@ -68,6 +64,11 @@ fn joins(kind: NamespaceKind) -> impl Fn(&Step) -> bool {
 
 /// For a law: a golden plan, and what breaks the law in it.
 type Breach = (&'static str, &'static str, fn(&mut Vec<Line>));
+
+const MESSENGER: &str =
+    "the thread that hands a listener over is made before the filter, where the profile does not grant what it takes";
+
+const UNTRACED: &str = "nobody can trace the child, from its birth or from its id maps on";
 
 const BREACHES: &[Breach] = &[
     ("exactly one clone, by the parent", "bare-v2", |l| double(l, is_clone)),
@@ -205,6 +206,43 @@ const BREACHES: &[Breach] = &[
     }),
     ("the filter is the last step before the program, or the last one with rights", "seccomp", |l| {
         double(l, is_filter)
+    }),
+    ("the filter is the last step before the program, or the last one with rights", "notify-create", |l| {
+        move_before(l, is_filter, is_execve);
+        move_before(l, |s| *s == Step::Tell(Gate::Filtered), is_execve);
+    }),
+    ("the filter is the last step before the program, or the last one with rights", "notify", |l| {
+        move_before(l, is_filter, |s| *s == Step::Tell(Gate::Executing));
+    }),
+    ("a child that notifies does nothing until the agent has its listener", "notify", |l| {
+        move_before(l, |s| *s == Step::Tell(Gate::Filtered), is_execve);
+        move_before(l, |s| *s == Step::Session, |s| *s == Step::Tell(Gate::Filtered));
+    }),
+    ("a child that notifies does nothing until the agent has its listener", "seccomp", |l| {
+        let line = Line { side: Side::Child, step: Step::Tell(Gate::Filtered), place: String::new(), why: "no" };
+        l.insert(l.len() - 1, line);
+    }),
+    (MESSENGER, "notify-thread", |l| remove(l, |s| *s == Step::Messenger)),
+    (MESSENGER, "notify-thread", |l| move_to_end(l, |s| *s == Step::Messenger)),
+    (UNTRACED, "bare-v2", |l| move_to_end(l, |s| *s == Step::Undumpable)),
+    (UNTRACED, "exec", |l| move_before(l, |s| *s == Step::Undumpable, is_clone)),
+    (UNTRACED, "new-user", |l| move_before(l, |s| *s == Step::Undumpable, becomes_root)),
+    (UNTRACED, "new-user", |l| remove(l, |s| *s == Step::Undumpable)),
+    (
+        "the parent sends the listener to the agent, and says so, before it waits for the child again",
+        "notify-create",
+        |l| {
+            move_before(l, |s| matches!(s, Step::Notify(_)), |s| *s == Step::Tell(Gate::Go));
+        },
+    ),
+    ("the parent sends the listener to the agent, and says so, before it waits for the child again", "notify", |l| {
+        remove(l, |s| matches!(s, Step::Notify(_)));
+    }),
+    ("the parent sends the listener to the agent, and says so, before it waits for the child again", "notify", |l| {
+        move_before(l, |s| *s == Step::Tell(Gate::Answered), |s| matches!(s, Step::Notify(_)));
+    }),
+    ("paths of the host are opened before the parent is inside", "exec-notify", |l| {
+        move_to_end(l, |s| matches!(s, Step::Agent(_)));
     }),
     ("descriptors are closed once everything is found", "bare-v2", |l| {
         move_before(l, |s| matches!(s, Step::Program(program::Action::CloseFrom(_))), is_find);

@@ -18,14 +18,16 @@
 //! | `rules` | the profile, as runc and libseccomp read it | ranges of numbers, each with a verdict or with rules |
 //! | `condition` | rules about arguments | questions of 32 bits |
 //! | `bpf` | questions | instructions |
+//! | `notify` | a listener | an agent that answers |
 //! | `simulate` | instructions and a call | the verdict, for tests |
 //!
 //! Docker's profile for x86_64, x86 and x32 becomes about 220 instructions in 0.25 ms; libseccomp takes 9 ms and more, and
 //! makes 1,000 and more of them, which the kernel then takes longer to check.
 //!
 //! What goes wrong: installing needs `no_new_privs` or CAP_SYS_ADMIN (`EACCES`), and once it is installed the runtime itself lives
-//! under it. So it is the last step before execve. With a notifying rule nobody answers before the supervisor has the
-//! descriptor: the child may make no call that the profile could hold up, hence the refusal of a notified `write`.
+//! under it. So it is the last step before execve, with one exception: what asks an agent (`notify`, SCMP_ACT_NOTIFY) is installed
+//! before `create` ends, because it is `create` that hands the listener to the agent. Then what comes after is made under the filter, as with runc: to
+//! wait for the start, to run startContainer hooks, and the end of the rights where there is no `noNewPrivileges`. The agent answers for it.
 
 use crate::input::Fault;
 use crate::input::config::{Action, Arch, Seccomp};
@@ -33,6 +35,8 @@ use crate::sys::seccomp::{self as kernel, Instruction};
 use crate::sys::{self, Called};
 use bpf::{Graph, Node, Question, Word};
 use hash::Map;
+use nix::errno::Errno;
+use notify::Notify;
 use rules::Part;
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -40,6 +44,7 @@ use std::os::fd::OwnedFd;
 pub mod bpf;
 mod condition;
 mod hash;
+pub mod notify;
 mod rules;
 pub mod simulate;
 pub mod table;
@@ -51,6 +56,8 @@ pub struct Filter {
     pub flags: u64,
     /// The program.
     pub program: Vec<Instruction>,
+    /// Where a rule notifies: who is asked.
+    pub notify: Option<Notify>,
 }
 
 /// Compiles a profile for this machine.
@@ -64,7 +71,10 @@ pub fn decide_for(profile: &Seccomp, native: Arch) -> Result<Filter, Vec<Fault>>
     let mut faults = Vec::new();
     let flags = flags(profile, &mut faults);
     match compile(profile, native) {
-        Ok(program) if faults.is_empty() => return Ok(Filter { flags, program }),
+        Ok(program) if faults.is_empty() => {
+            let notify = notifies(profile).then(|| notify::decide(profile, &program, native)).flatten();
+            return Ok(Filter { flags, program, notify });
+        }
         Ok(_) => {}
         Err(fault) => faults.push(fault),
     }
@@ -84,29 +94,19 @@ pub fn refuses_execve(filter: &Filter) -> Option<Fault> {
         .then(|| Fault::new("linux.seccomp", "refuses execve, with which the program itself is started"))
 }
 
+/// Does anything in it ask an agent?
+fn notifies(profile: &Seccomp) -> bool {
+    profile.default_action == Action::Notify || profile.rules.iter().any(|rule| rule.action == Action::Notify)
+}
+
 /// The flags that the kernel gets, and what is wrong with notifying.
 fn flags(profile: &Seccomp, faults: &mut Vec<Fault>) -> u64 {
-    let notifies = profile.rules.iter().any(|rule| rule.action == Action::Notify);
-    if profile.default_action == Action::Notify {
-        faults.push(Fault::new(
-            "linux.seccomp.defaultAction",
-            "SCMP_ACT_NOTIFY holds up the runtime itself, name the calls instead",
-        ));
-    }
-    for (at, rule) in profile.rules.iter().enumerate() {
-        if rule.action == Action::Notify && rule.names.iter().any(|name| name == "write") {
-            let place = format!("linux.seccomp.syscalls[{at}].action");
-            faults.push(Fault::new(
-                place,
-                "SCMP_ACT_NOTIFY on write holds up the runtime itself before an agent can answer",
-            ));
-        }
-    }
+    let notifies = notifies(profile);
     if notifies && profile.listener_path.is_none() {
-        faults.push(Fault::new("linux.seccomp.listenerPath", "not set, but a rule has SCMP_ACT_NOTIFY"));
+        faults.push(Fault::new("linux.seccomp.listenerPath", "not set, but an action is SCMP_ACT_NOTIFY"));
     }
     if !notifies && profile.flags & kernel::WAIT_KILLABLE_RECV.bit != 0 {
-        let cause = format!("{} needs a rule with SCMP_ACT_NOTIFY", kernel::WAIT_KILLABLE_RECV.name);
+        let cause = format!("{} needs an action that is SCMP_ACT_NOTIFY", kernel::WAIT_KILLABLE_RECV.name);
         faults.push(Fault::new("linux.seccomp.flags", cause));
     }
     // There is one thread, and the kernel refuses TSYNC beside NEW_LISTENER; runc leaves it out too.
@@ -158,7 +158,12 @@ fn compile(profile: &Seccomp, native: Arch) -> Result<Vec<Instruction>, Fault> {
 pub fn apply(filter: &Filter) -> sys::Result<Option<OwnedFd>> {
     kernel::install(filter.flags, &filter.program).called(|| filter.to_string()).map_err(|failure| {
         match failure.errno {
-            nix::errno::Errno::EACCES => failure.because("a filter needs noNewPrivileges or CAP_SYS_ADMIN"),
+            Errno::EACCES => failure.because("a filter needs noNewPrivileges or CAP_SYS_ADMIN"),
+            Errno::EBUSY if filter.notify.is_some() => failure
+                .because("a filter that Corten itself is under has a listener already, and the kernel allows one"),
+            Errno::EINVAL if filter.flags & kernel::WAIT_KILLABLE_RECV.bit != 0 => {
+                failure.because(format!("{} needs Linux 5.19", kernel::WAIT_KILLABLE_RECV.name))
+            }
             _ => failure,
         }
     })

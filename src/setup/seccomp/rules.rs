@@ -153,9 +153,10 @@ impl Numbers {
 
     /// The first number that is newer than the profile, which gets ENOSYS instead of the default: a C library then falls back on an
     /// older call, where EPERM makes the program fail. As runc: for architectures that the profile lists (not for a native one
-    /// that it forgot), and only where the default refuses.
+    /// that it forgot), and only where the default refuses (who is asked, or traces, may know the call).
     fn newer(&self, profile: &Seccomp) -> Option<u32> {
-        let refuses = !matches!(profile.default_action, Action::Allow | Action::Log | Action::Trace(_));
+        let refuses =
+            !matches!(profile.default_action, Action::Allow | Action::Log | Action::Trace(_) | Action::Notify);
         let counts = refuses && self.greatest > 0 && profile.architectures.contains(&self.arch);
         counts.then(|| self.greatest + 1)
     }

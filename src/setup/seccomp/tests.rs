@@ -1,5 +1,6 @@
 //! The compiler judged by what a profile plainly says. Beside libseccomp it stands in `integration/seccomp`.
 
+use super::notify::Courier;
 use super::simulate::{Data, Verdict, run};
 use super::*;
 use crate::input::config::{Operator, SeccompArg, SeccompRule};
@@ -63,15 +64,45 @@ fn a_notifying_rule_asks_for_a_listener() {
     assert_eq!(verdict(&profile, Arch::X86_64, 83, [0; 6]), 0x7fc0_0000);
 }
 
+/// The process hands its listener over by itself only where the filter cannot stand in its way.
+#[test]
+fn who_hands_the_listener_over() {
+    let is = |default, rules: &[SeccompRule]| {
+        let mut profile = profile(default, rules);
+        profile.listener_path = Some("/run/agent.sock".into());
+        profile.listener_metadata = "m".into();
+        let notify = decide_for(&profile, Arch::X86_64).unwrap().notify.expect("it notifies");
+        assert_eq!((notify.agent.to_str(), &*notify.metadata), (Some("/run/agent.sock"), "m"));
+        notify.courier
+    };
+    let asks = |name| rule(&[name], Action::Notify, &[]);
+    for harmless in ["mkdir", "write", "execve", "sendto", "exit_group"] {
+        assert_eq!(is(Action::Allow, &[asks(harmless)]), Courier::Itself, "{harmless}");
+        assert_eq!(is(Action::Log, &[asks(harmless)]), Courier::Itself, "{harmless}");
+    }
+    assert_eq!(is(Action::Allow, &[asks("sendmsg")]), Courier::Thread);
+    assert_eq!(is(Action::Allow, &[asks("close")]), Courier::Thread);
+    assert_eq!(is(Action::Allow, &[asks("recvmsg")]), Courier::Thread);
+    assert_eq!(is(Action::Notify, &[rule(&["execve"], Action::Allow, &[])]), Courier::Thread);
+    assert_eq!(is(Action::Notify, &[rule(&["sendmsg", "close", "recvmsg"], Action::Allow, &[])]), Courier::Itself);
+    let refused = rule(&["sendmsg"], Action::Errno(1), &[]);
+    assert_eq!(is(Action::Allow, &[asks("mkdir"), refused]), Courier::Thread);
+    let sometimes = rule(&["close"], Action::Errno(1), &[arg(0, Operator::Eq, 0)]);
+    assert_eq!(is(Action::Allow, &[asks("mkdir"), sometimes]), Courier::Thread);
+    let traced = rule(&["close"], Action::Trace(1), &[]);
+    assert_eq!(is(Action::Allow, &[asks("mkdir"), traced]), Courier::Thread);
+    let mut ignored = profile(Action::Allow, &[]);
+    ignored.listener_path = Some("/run/agent.sock".into());
+    assert_eq!(decide(&ignored).unwrap().notify, None);
+}
+
 #[test]
 fn faults_of_notifying_come_together() {
-    let mut profile = profile(Action::Notify, &[rule(&["read", "write"], Action::Notify, &[])]);
-    let places: Vec<_> = decide(&profile).unwrap_err().into_iter().map(|fault| fault.place).collect();
-    assert_eq!(
-        places,
-        ["linux.seccomp.defaultAction", "linux.seccomp.syscalls[0].action", "linux.seccomp.listenerPath"]
-    );
-    profile = self::profile(Action::Allow, &[]);
+    for profile in [profile(Action::Notify, &[]), profile(Action::Allow, &[rule(&["write"], Action::Notify, &[])])] {
+        let places: Vec<_> = decide(&profile).unwrap_err().into_iter().map(|fault| fault.place).collect();
+        assert_eq!(places, ["linux.seccomp.listenerPath"]);
+    }
+    let mut profile = profile(Action::Allow, &[]);
     profile.flags = kernel::WAIT_KILLABLE_RECV.bit;
     assert_eq!(decide(&profile).unwrap_err()[0].place, "linux.seccomp.flags");
 }
@@ -87,8 +118,9 @@ fn newer_calls_get_enosys_where_the_default_refuses() {
         (Action::Allow, ALLOW),
         (Action::Log, 0x7ffc_0000),
         (Action::Trace(3), 0x7ff0_0003),
+        (Action::Notify, 0x7fc0_0000),
     ] {
-        let profile = profile(default, &rules);
+        let profile = Seccomp { listener_path: Some("/run/agent.sock".into()), ..profile(default, &rules) };
         assert_eq!(verdict(&profile, Arch::X86_64, 258, [0; 6]), newer, "{default:?}");
         assert_eq!(verdict(&profile, Arch::X86_64, 256, [0; 6]), rules::verdict(default), "{default:?}, a known call");
         assert_eq!(verdict(&profile, Arch::X86, 296, [0; 6]), newer, "{default:?}");

@@ -135,13 +135,19 @@ fn linux() -> impl Strategy<Value = Linux> {
         &[Propagation::Private, Propagation::Shared, Propagation::Slave, Propagation::Unbindable][..],
     ));
     let paths = || prop::collection::vec(Just("/proc/x".into()), 0..3);
-    let rest = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let filter = prop::option::of(prop::sample::select(
+        &[("read", Action::Errno(1)), ("mkdir", Action::Notify), ("sendmsg", Action::Notify)][..],
+    ));
+    let rest = (filter, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     (namespaces(), propagation, paths(), paths(), rest).prop_map(
         |(namespaces, rootfs_propagation, masked_paths, readonly_paths, (filter, device, offsets, sysctl, limit))| {
             let user = namespaces.iter().any(|n| n.kind == NamespaceKind::User && n.path.is_none());
             let (uid_mappings, gid_mappings) = if user { (map(), map()) } else { (vec![], vec![]) };
-            let rule = SeccompRule { names: vec!["read".into()], action: Action::Errno(1), args: vec![] };
-            let seccomp = Seccomp { default_action: Action::Allow, rules: vec![rule], ..Seccomp::default() };
+            let (name, action) = filter.unwrap_or(("", Action::Allow));
+            let rule = SeccompRule { names: vec![name.into()], action, args: vec![] };
+            let listener_path = (action == Action::Notify).then(|| "/run/agent.sock".into());
+            let seccomp =
+                Seccomp { default_action: Action::Allow, rules: vec![rule], listener_path, ..Seccomp::default() };
             let fuse = Device {
                 path: "/dev/fuse".into(),
                 kind: DeviceKind::Char,
@@ -159,7 +165,7 @@ fn linux() -> impl Strategy<Value = Linux> {
                 devices: Vec::from_iter(device.then_some(fuse)),
                 resources: Resources { pids_limit: limit.then_some(9), ..Resources::default() },
                 sysctl: sysctl.then(|| ("net.ipv4.ip_forward".to_owned(), "1".to_owned())).into_iter().collect(),
-                seccomp: filter.then_some(seccomp),
+                seccomp: filter.map(|_| seccomp),
                 rootfs_propagation,
                 masked_paths,
                 readonly_paths,
