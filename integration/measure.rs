@@ -11,7 +11,7 @@ fn bench(b: &Bundle, rows: &str) -> crate::harness::Call {
         .env("BENCH_TAG", &b.id)
         .args(["--quick", "-n", "2", "--alone", "--host", "as-is", "--only", rows])
         .args([format!("corten={}", b.binary.display())])
-        .timeout(crate::harness::TIMEOUT * 4)
+        .timeout(crate::harness::timeout() * 4)
 }
 
 /// The line of the table that begins so.

@@ -1,6 +1,6 @@
 //! A seccomp agent: who listens at `linux.seccomp.listenerPath`, and answers the calls that a filter holds up.
 
-use super::{Bundle, TIMEOUT, runtime, soon};
+use super::{Bundle, runtime, soon, timeout};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -130,7 +130,7 @@ impl Drop for Agent {
 
 /// The state and the listener; then the connection must end, as the specification has it.
 fn receive(mut peer: UnixStream) -> (Value, OwnedFd) {
-    peer.set_read_timeout(Some(TIMEOUT)).expect("time limit");
+    peer.set_read_timeout(Some(timeout())).expect("time limit");
     let mut text = vec![0; 64 << 10];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
