@@ -11,7 +11,7 @@
 //   floor nothing                            the price of a process that does nothing
 //
 //   -r DIR    the root file system, with bin/true, bin/sleep, proc, sys, dev
-//   -2        cgroup v2 at /sys/fs/cgroup, instead of v1's eight hierarchies
+//   -2        cgroup v2 at /sys/fs/cgroup, instead of v1's hierarchies
 //   -d        Docker's rights, masks and filter, instead of those that `spec` writes
 //   -l        limits of memory, processes and processor time
 //   -p        on v2, a device program too: what runtimes load instead of v1's devices.deny
@@ -94,9 +94,19 @@ static void print_marks(void) {
 
 // ---- cgroups ---------------------------------------------------------------------------------------------------------
 
-static const char *const HIERARCHIES[] = {"pids", "blkio", "freezer", "devices", "memory", "cpuset", "cpuacct", "cpu"};
-enum { V1 = 8 };
+// v1's hierarchies differ from host to host: scripts/bench names those of this one.
+#ifndef HIERARCHIES
+#define HIERARCHIES "pids", "blkio", "freezer", "devices", "memory", "cpuset", "cpuacct", "cpu"
+#endif
+static const char *const hierarchies[] = {HIERARCHIES};
+enum { V1 = sizeof hierarchies / sizeof *hierarchies };
 static int group[V1];   // each cgroup's directory; on v2 only the first
+
+// Two controllers may share one, as in `cpu,cpuacct`.
+static int has(const char *hierarchy, const char *controller) {
+    size_t length = strlen(controller);
+    return !strncmp(hierarchy, controller, length) && (!hierarchy[length] || hierarchy[length] == ',');
+}
 
 static void put(int dir, const char *file, const char *text) {
     int fd = must(openat(dir, file, O_WRONLY | O_CLOEXEC));
@@ -116,13 +126,13 @@ static void allow_devices(int dir) {
 
 static void make_groups_v1(const char *name) {
     for (int i = 0; i < V1; i++) {
-        const char *kind = HIERARCHIES[i];
+        const char *kind = hierarchies[i];
         char path[160];
         snprintf(path, sizeof path, "/sys/fs/cgroup/%s/%s", kind, name);
         must(mkdir(path, 0755));
         int dir = group[i] = must(open(path, O_PATH | O_DIRECTORY | O_CLOEXEC));
         // A new cpuset is empty, and nobody can enter it.
-        if (!strcmp(kind, "cpuset")) {
+        if (has(kind, "cpuset")) {
             char processors[64] = {0};
             int all = must(open("/sys/fs/cgroup/cpuset/cpuset.cpus", O_RDONLY | O_CLOEXEC));
             must(read(all, processors, sizeof processors - 1));
@@ -130,11 +140,11 @@ static void make_groups_v1(const char *name) {
             put(dir, "cpuset.cpus", processors);
             put(dir, "cpuset.mems", "0");
         }
-        if (!strcmp(kind, "devices")) allow_devices(dir);
-        if (!strcmp(kind, "memory") && want.limits) put(dir, "memory.limit_in_bytes", "268435456");
-        if (!strcmp(kind, "memory") && want.memory) put(dir, "memory.limit_in_bytes", want.memory);
-        if (!strcmp(kind, "pids") && want.limits) put(dir, "pids.max", "200");
-        if (!strcmp(kind, "cpu") && want.limits) {
+        if (has(kind, "devices")) allow_devices(dir);
+        if (has(kind, "memory") && want.limits) put(dir, "memory.limit_in_bytes", "268435456");
+        if (has(kind, "memory") && want.memory) put(dir, "memory.limit_in_bytes", want.memory);
+        if (has(kind, "pids") && want.limits) put(dir, "pids.max", "200");
+        if (has(kind, "cpu") && want.limits) {
             put(dir, "cpu.shares", "512");
             put(dir, "cpu.cfs_period_us", "100000");
             put(dir, "cpu.cfs_quota_us", "100000");
@@ -180,7 +190,7 @@ static void remove_groups(const char *name) {
     for (int i = 0; i < (want.v2 ? 1 : V1); i++) {
         char path[160];
         if (want.v2) snprintf(path, sizeof path, "/sys/fs/cgroup/%s", name);
-        else snprintf(path, sizeof path, "/sys/fs/cgroup/%s/%s", HIERARCHIES[i], name);
+        else snprintf(path, sizeof path, "/sys/fs/cgroup/%s/%s", hierarchies[i], name);
         // The last process may have been reaped a little before it has left its cgroup.
         for (int tries = 0; rmdir(path) < 0; tries++) {
             if (errno != EBUSY || tries > 5000) die(path);
@@ -209,8 +219,8 @@ static void mount_cgroups(const char *name) {
     must(mount("tmpfs", "sys/fs/cgroup", "tmpfs", QUIET, "mode=755"));
     for (int i = 0; i < V1; i++) {
         char from[160], to[160];
-        snprintf(from, sizeof from, "/sys/fs/cgroup/%s/%s", HIERARCHIES[i], name);
-        snprintf(to, sizeof to, "sys/fs/cgroup/%s", HIERARCHIES[i]);
+        snprintf(from, sizeof from, "/sys/fs/cgroup/%s/%s", hierarchies[i], name);
+        snprintf(to, sizeof to, "sys/fs/cgroup/%s", hierarchies[i]);
         must(mkdir(to, 0755));
         must(bind_read_only(from, to));
     }
