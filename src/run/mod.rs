@@ -13,7 +13,7 @@ pub mod wait;
 
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::plan::step::{Line, Side};
+use crate::plan::step::{Line, Side, Step};
 use crate::setup::{Held, namespaces};
 use crate::state::State;
 use crate::state::status::Status;
@@ -133,8 +133,8 @@ fn walk(plan: &Plan, context: &mut Context) -> Result<()> {
                 trace.begin(index);
             }
             let done = parent::step(plan, index, context);
-            // The clone was one of the parent's lines: whoever is the child now goes its own way from here.
-            if context.first.is_none() && context.wire.is_some() {
+            // Whoever comes out of the clone without a child of its own is that child, and goes its own way from here.
+            if done.is_ok() && matches!(line.step, Step::Clone(_)) && context.first.is_none() {
                 child::walk(plan, index + 1, context);
             }
             if let Some(trace) = &context.trace {

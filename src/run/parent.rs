@@ -128,10 +128,7 @@ fn wait_for_end(context: &mut Context) -> Result<()> {
             other @ (Heard::Gate(_) | Heard::Listener(_)) => {
                 return Err(Error::new(format!("heard {other:?} while waiting for the program")));
             }
-            Heard::End => {
-                context.wire = None;
-                return Ok(());
-            }
+            Heard::End => return Ok(()),
         }
     }
 }
