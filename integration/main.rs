@@ -41,4 +41,5 @@ mod security;
 mod signals;
 mod state;
 mod terminal;
+mod trace;
 mod traced;

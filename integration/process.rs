@@ -395,6 +395,17 @@ fn only_three_descriptors() {
     b.shell(&script).ok().stdout("0\n1\n2\n");
 }
 
+/// Otherwise the runtime's own next descriptor would be the program's standard input.
+#[test]
+fn closed_standard_streams_become_the_null_device() {
+    corten_only!("with runc they are what its shim makes of them");
+    let b = Bundle::busybox().sh("all=$(for n in 0 1 2; do readlink /proc/$$/fd/$n; done); echo \"$all\" >/result");
+    b.write_config();
+    let runtime = crate::harness::runtime().path.display();
+    b.shell(&format!("{runtime} --root root run -b bundle {} <&- >&- 2>&-", b.id)).ok();
+    assert_eq!(std::fs::read_to_string(b.in_rootfs("result")).unwrap(), "/dev/null\n/dev/null\n/dev/null\n");
+}
+
 #[test]
 fn preserved_descriptors() {
     let b = Bundle::busybox().sh("ls /proc/$$/fd; cat <&3; cat <&4");

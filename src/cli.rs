@@ -43,6 +43,8 @@ pub struct Invocation {
     pub verb: String,
     /// What was given to it.
     pub args: ArgMatches,
+    /// When the program was called, and when again from its sealed self, in ticks of `sys::clock`; `main` knows.
+    pub began: (u64, u64),
 }
 
 /// Why there is nothing to run.
@@ -143,6 +145,23 @@ fn words(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).help(help).num_args(0..).trailing_var_arg(true).allow_hyphen_values(true)
 }
 
+/// For the verbs that execute a plan.
+fn trace() -> Arg {
+    Arg::new("trace")
+        .long("trace")
+        .value_name("FILE")
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("-")
+        .value_parser(value_parser!(PathBuf))
+        .help("Print each step as it happened, with times: to standard error, or to FILE")
+}
+
+/// Did somebody ask for that? Before the words are understood.
+pub fn asks_trace(words: &[OsString]) -> bool {
+    words.iter().any(|word| word.to_str().is_some_and(|word| word == "--trace" || word.starts_with("--trace=")))
+}
+
 /// What create and run share, from runc.
 fn bundle_options(command: Command) -> Command {
     command
@@ -182,7 +201,7 @@ fn habits(command: Command) -> Command {
 }
 
 fn run(command: Command) -> Command {
-    habits(bundle_options(command))
+    habits(bundle_options(command).arg(trace()))
         .override_usage("corten run [OPTIONS] ID\n       corten run [OPTIONS] --name ID [ARG…]")
         .arg(flag("detach", "Return when the program runs").short('d'))
         .arg(flag("keep", "Keep the container when it has ended"))
@@ -191,16 +210,18 @@ fn run(command: Command) -> Command {
         .arg(words("words", "Without --name the id; with it the arguments").value_name("ID | ARG"))
         .after_help(
             "Examples:\n  corten run web                                   # bundle in the current directory\n  \
-             corten run -b /srv/web -it --name web --network=host \\\n    --mount type=bind,source=$PWD,target=/src,readonly --entrypoint /bin/sh\n\
+             corten run -b /srv/web -it --name web --network=host \\\n    --mount type=bind,source=$PWD,target=/src,readonly --entrypoint /bin/sh\n  \
+             corten run --trace=times web                     # each step with its time, written to a file\n\
              \nThe configuration file itself is never changed.",
         )
 }
 
 fn create(command: Command) -> Command {
     bundle_options(command)
+        .arg(trace())
         .arg(flag("no-subreaper", "Accepted: corten never becomes a subreaper"))
         .arg(id())
-        .after_help("Example:\n  corten create -b /srv/web web && corten start web")
+        .after_help("Examples:\n  corten create -b /srv/web web && corten start web\n  corten create --trace -b /srv/web web   # where the time goes")
 }
 
 fn exec(command: Command) -> Command {
@@ -232,10 +253,11 @@ fn exec(command: Command) -> Command {
                 .value_parser(value_parser!(u32))
                 .default_value("0"),
         )
+        .arg(trace())
         .arg(flag("ignore-paused", "Exec into a paused container: it runs when that is resumed"))
         .arg(id())
         .arg(words("args", "Program and arguments").value_name("COMMAND"))
-        .after_help("Examples:\n  corten exec -it web sh\n  corten exec -u 1000:1000 -e TERM=xterm web id")
+        .after_help("Examples:\n  corten exec -it web sh\n  corten exec -u 1000:1000 -e TERM=xterm web id\n  corten exec --trace web true    # where the time goes")
 }
 
 fn stop(command: Command) -> Command {
@@ -382,7 +404,7 @@ pub fn parse(words: Vec<OsString>) -> Result<Invocation, Stop> {
         args =
             checked.map_err(|text| Stop::Usage { global: Box::new(global.clone()), text, verb: Some(verb.clone()) })?;
     }
-    Ok(Invocation { global, verb, args })
+    Ok(Invocation { global, verb, args, began: (0, 0) })
 }
 
 /// Arguments may look like options, but only after the first that does not, or after `--`: what stands first and looks like one is an
@@ -528,6 +550,24 @@ mod tests {
         assert_eq!(rest, ["-c", "--bundle"]);
         let found = parse(words("corten run --name web echo -n --name")).expect("understood");
         assert_eq!(found.args.get_many::<String>("words").expect("some").count(), 3);
+    }
+
+    #[test]
+    fn a_trace_goes_to_standard_error_or_to_a_file_but_takes_no_word() {
+        for (line, to) in [
+            ("corten run --trace web", "-"),
+            ("corten run web --trace", "-"),
+            ("corten run --trace=/t web", "/t"),
+            ("corten create --trace=t web", "t"),
+            ("corten exec --trace web sh", "-"),
+        ] {
+            assert!(asks_trace(&words(line)), "{line}");
+            let found = parse(words(line)).expect(line);
+            assert_eq!(found.args.get_one::<PathBuf>("trace"), Some(&PathBuf::from(to)), "{line}");
+        }
+        let found = parse(words("corten exec web prog --trace")).expect("the program's own");
+        assert_eq!(found.args.get_one::<PathBuf>("trace"), None);
+        assert!(parse(words("corten explain --trace web")).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Shape (docs/errors.md): `corten: <verb> <id>: <object>: <cause>`, then details, the step, and a hint. The verb and the id are
 //! added where the error is printed, once (`main`). No cause begins with "failed to", and an errno always shows its name.
 
+use nix::errno::Errno;
 use std::fmt;
 
 /// Everything that a verb returns.
@@ -19,12 +20,14 @@ pub struct Error {
     pub hint: Option<String>,
     /// Exit code of the program; `None` takes the verb's (1, and 255 for `exec`).
     pub code: Option<u8>,
+    /// The errno of the call that failed, where it was one.
+    pub errno: Option<Errno>,
 }
 
 impl Error {
     /// An error with nothing but its cause.
     pub fn new(cause: impl Into<String>) -> Self {
-        Error { cause: cause.into(), details: Vec::new(), hint: None, code: None }
+        Error { cause: cause.into(), details: Vec::new(), hint: None, code: None, errno: None }
     }
 
     /// Adds what to do about it.
@@ -70,7 +73,7 @@ impl std::error::Error for Error {}
 
 impl From<crate::sys::Failure> for Error {
     fn from(failure: crate::sys::Failure) -> Self {
-        Error::new(failure.to_string())
+        Error { errno: Some(failure.errno), ..Error::new(failure.to_string()) }
     }
 }
 
@@ -84,7 +87,7 @@ macro_rules! error {
 pub fn io_words(e: &std::io::Error) -> String {
     match e.raw_os_error() {
         Some(number) => {
-            let errno = nix::errno::Errno::from_raw(number);
+            let errno = Errno::from_raw(number);
             format!("{} ({})", crate::sys::plain(errno), crate::sys::name(errno))
         }
         None => e.to_string(),

@@ -15,14 +15,16 @@ static MEMORY: sys::alloc::Arena = sys::alloc::Arena;
 /// The whole life of the program; the value is its exit code.
 #[cfg_attr(test, allow(dead_code))]
 fn begin(words: Vec<OsString>) -> u8 {
-    if let Err(failure) = sys::seal::protect(cli::guess_verb(&words).as_deref(), &words) {
+    let began = sys::clock::ticks();
+    let hand_on = cli::asks_trace(&words).then_some(began);
+    if let Err(failure) = sys::seal::protect(cli::guess_verb(&words).as_deref(), &words, hand_on) {
         return fail("", &Error::from(failure).at("protecting the binary"), 1);
     }
     if let Err(failure) = sys::start::prepare() {
         return fail("", &Error::from(failure).at("standard streams"), 1);
     }
     let invocation = match cli::parse(words) {
-        Ok(invocation) => invocation,
+        Ok(invocation) => cli::Invocation { began: (sys::clock::handed_on().unwrap_or(began), began), ..invocation },
         Err(cli::Stop::Text(text)) => {
             print!("{text}");
             return 0;

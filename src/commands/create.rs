@@ -8,6 +8,7 @@ use crate::input::bundle::faults_error;
 use crate::input::config::{Config, ConsoleSize, Mount, Process};
 use crate::input::host::Host;
 use crate::plan::{self, Console, Plan, Request, Start};
+use crate::run::trace::{Outcome, Trace};
 use crate::run::{self, Context, wait};
 use crate::setup::rootfs::Way;
 use crate::setup::{label, program};
@@ -25,7 +26,9 @@ pub fn create(invocation: &Invocation) -> Result<u8> {
     let bundle = Bundle::load(bundle_dir(args))?;
     check_console(&bundle, args, Foreground::No)?;
     let request = request(args, id.as_str(), &bundle, Start::WhenTold)?;
-    make(invocation, bundle, &request).map(|_| 0)
+    let (plan, mut context) = make(invocation, bundle, &request)?;
+    run::finish_trace(&plan, &mut context, Outcome::Waits);
+    Ok(0)
 }
 
 /// `--bundle`, or here.
@@ -114,6 +117,12 @@ pub fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// `--trace`, if it is given.
+pub fn trace(invocation: &Invocation, plan: &Plan) -> Result<Option<Trace>> {
+    let to = invocation.args.get_one::<PathBuf>("trace");
+    to.map(|to| Trace::open(to, plan, invocation.began)).transpose()
+}
+
 /// Plans and executes. On success the container exists, and `create` is done or the program is about to run.
 pub fn make(invocation: &Invocation, mut bundle: Bundle, request: &Request) -> Result<(Plan, Context)> {
     if invocation.global.systemd_cgroup {
@@ -149,6 +158,7 @@ pub fn make(invocation: &Invocation, mut bundle: Bundle, request: &Request) -> R
     let mut context = Context::new(state, bundle.dir.clone());
     context.store = Some(store);
     context.configuration = bundle.raw;
+    context.trace = trace(invocation, &plan)?;
     run::execute(&plan, &mut context)?;
     Ok((plan, context))
 }

@@ -1,6 +1,6 @@
 //! `exec`: another process in a running container.
 
-use super::create::{Foreground, absolute, check_terminal, console, inherited};
+use super::create::{Foreground, absolute, check_terminal, console, inherited, trace};
 use super::{container, kept_config, require};
 use crate::cli::Invocation;
 use crate::error::{Error, Result, io_words};
@@ -67,11 +67,9 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
     // Nothing of the host's that is not needed may be open in the child: a process of the container may trace it from its birth.
     drop(entry);
     let signals = if detach { None } else { Some(wait::block_signals()?) };
+    context.trace = trace(invocation, &plan)?;
     run::execute(&plan, &mut context)?;
-    if let Err(error) = parent::wait_for_program(&mut context) {
-        parent::undo(&mut context);
-        return Err(error);
-    }
+    parent::wait_for_program(&plan, &mut context)?;
     let (Some(signals), Some((_, pidfd))) = (signals, context.first.take()) else { return Ok(0) };
     let terminal = match context.console_end.take() {
         Some(end) => crate::sys::socket::receive(&end)?.and_then(|message| message.fd),

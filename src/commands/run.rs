@@ -42,11 +42,8 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
     let Hooks { poststart, poststop, .. } = bundle.config.hooks.clone();
     // Signals that arrive while the container is made wait until there is a process to forward them to.
     let signals = if detach { None } else { Some(wait::block_signals()?) };
-    let (_, mut context) = make(invocation, bundle, &request)?;
-    if let Err(error) = parent::wait_for_program(&mut context) {
-        crate::run::parent::undo(&mut context);
-        return Err(error);
-    }
+    let (plan, mut context) = make(invocation, bundle, &request)?;
+    parent::wait_for_program(&plan, &mut context)?;
     if !poststart.is_empty() {
         let pid = context.first.as_ref().map(|(pid, _)| *pid);
         hooks::run_all_warning(

@@ -197,6 +197,14 @@ pub fn write(to: &mut dyn fmt::Write, plan: &Plan, what: &str, host: &Host) -> f
     Ok(())
 }
 
+/// What is shown, on one line.
+pub fn one_line(shown: &dyn fmt::Display) -> String {
+    let mut text = String::new();
+    // Writing into a String cannot fail.
+    let _ = write!(OneLine { to: &mut text, width: 0 }, "{shown}");
+    text
+}
+
 /// Writes on one line: a name from the configuration may hold line ends, and sequences that change a terminal.
 struct OneLine<'a> {
     to: &'a mut dyn fmt::Write,

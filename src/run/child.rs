@@ -23,7 +23,14 @@ pub fn walk(plan: &Plan, from: usize, context: &mut Context) -> ! {
         if line.side != Side::Child {
             continue;
         }
-        if let Err(failure) = step(&line.step, context) {
+        if let Some(trace) = &context.trace {
+            trace.begin(index);
+        }
+        let done = step(&line.step, context);
+        if let Some(trace) = &context.trace {
+            trace.end(index, done.as_ref().err().map(|failure| Some(failure.errno)));
+        }
+        if let Err(failure) = done {
             if let Some(to) = context.starter.as_ref().or(context.wire.as_ref()) {
                 gate::report(to, &gate::Report::new(plan, index, &failure));
             }

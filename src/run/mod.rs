@@ -8,11 +8,12 @@ pub mod child;
 pub mod gate;
 pub mod hints;
 pub mod parent;
+pub mod trace;
 pub mod wait;
 
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::plan::step::{Line, Side};
+use crate::plan::step::{Line, Side, Step};
 use crate::setup::{Held, namespaces};
 use crate::state::State;
 use crate::state::status::Status;
@@ -21,6 +22,7 @@ use crate::sys::{Failure, name, plain};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use trace::{Outcome, Trace};
 
 /// All that the two sides hold while they walk the plan. The child gets a copy of it at the clone.
 #[derive(Debug)]
@@ -69,6 +71,8 @@ pub struct Context {
     pub notifications: Option<OwnedFd>,
     /// What the container is meanwhile: for `exec`, what it was found to be.
     pub status: Status,
+    /// What `--trace` notes.
+    pub trace: Option<Trace>,
 }
 
 impl Context {
@@ -97,6 +101,7 @@ impl Context {
             agent: None,
             notifications: None,
             status: Status::Creating,
+            trace: None,
         }
     }
 }
@@ -106,9 +111,17 @@ pub fn execute(plan: &Plan, context: &mut Context) -> Result<()> {
     match walk(plan, context) {
         Ok(()) => Ok(()),
         Err(error) => {
+            finish_trace(plan, context, Outcome::Failed);
             parent::undo(context);
             Err(error)
         }
+    }
+}
+
+/// Prints the trace, if there is one.
+pub fn finish_trace(plan: &Plan, context: &mut Context, outcome: Outcome) {
+    if let Some(trace) = context.trace.take() {
+        trace.finish(plan, &context.state.id, outcome);
     }
 }
 
@@ -116,11 +129,18 @@ fn walk(plan: &Plan, context: &mut Context) -> Result<()> {
     for (index, line) in plan.lines.iter().enumerate() {
         if line.side == Side::Parent {
             log::debug!("step {}/{}: {}", index + 1, plan.lines.len(), line.step);
-            parent::step(plan, index, context)?;
-        }
-        // The clone was one of the parent's lines: whoever is the child now goes its own way from here.
-        if context.first.is_none() && context.wire.is_some() {
-            child::walk(plan, index + 1, context);
+            if let Some(trace) = &context.trace {
+                trace.begin(index);
+            }
+            let done = parent::step(plan, index, context);
+            // Whoever comes out of the clone without a child of its own is that child, and goes its own way from here.
+            if done.is_ok() && matches!(line.step, Step::Clone(_)) && context.first.is_none() {
+                child::walk(plan, index + 1, context);
+            }
+            if let Some(trace) = &context.trace {
+                trace.end(index, done.as_ref().err().map(|error| error.errno));
+            }
+            done?;
         }
     }
     Ok(())
@@ -140,5 +160,6 @@ pub fn word(place: &str, step: &str, failure: &Failure, hint: Option<String>) ->
         error = error.at(place);
     }
     error.hint = hint;
+    error.errno = Some(failure.errno);
     error
 }

@@ -1,6 +1,7 @@
 //! The parent's side: everything that the host must do, and the undoing when it does not work out.
 
 use super::gate::{self, Heard};
+use super::trace::{Outcome, Trace};
 use super::{Context, blame};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -101,14 +102,25 @@ fn wait_for(gate: Gate, context: &mut Context) -> Result<()> {
             Heard::Gate(other) => return Err(Error::new(format!("heard {other:?} while waiting for {gate:?}"))),
             Heard::Listener(_) => return Err(Error::new(format!("heard Filtered while waiting for {gate:?}"))),
             Heard::Warning(words) => log::warn!("{words}"),
-            Heard::Failed(report) => return Err(report.into_error()),
+            // It is the child's step that failed, not this wait.
+            Heard::Failed(report) => return Err(Error { errno: None, ..report.into_error() }),
             Heard::End => return Err(death(context)),
         }
     }
 }
 
-/// After [`Gate::Executing`]: end of file is success, a failure of execve is a message.
-pub fn wait_for_program(context: &mut Context) -> Result<()> {
+/// After [`Gate::Executing`], to the program or its failure, after which all is undone. Prints the trace.
+pub fn wait_for_program(plan: &Plan, context: &mut Context) -> Result<()> {
+    let done = wait_for_end(context);
+    super::finish_trace(plan, context, if done.is_ok() { Outcome::Executed } else { Outcome::Failed });
+    if done.is_err() {
+        undo(context);
+    }
+    done
+}
+
+/// End of file is success, a failure of execve is a message.
+fn wait_for_end(context: &mut Context) -> Result<()> {
     loop {
         match gate::hear(wire(context)?)? {
             Heard::Failed(report) => return Err(report.into_error()),
@@ -116,10 +128,7 @@ pub fn wait_for_program(context: &mut Context) -> Result<()> {
             other @ (Heard::Gate(_) | Heard::Listener(_)) => {
                 return Err(Error::new(format!("heard {other:?} while waiting for the program")));
             }
-            Heard::End => {
-                context.wire = None;
-                return Ok(());
-            }
+            Heard::End => return Ok(()),
         }
     }
 }
@@ -215,7 +224,9 @@ fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
         Side::Child => {
             context.wire = Some(theirs);
             // The agent's: whoever of the container gets hold of it could tell the agent anything; and it hears the end when all copies are closed.
-            let parents = [context.console_end.take(), context.cgroup.take(), context.agent.take(), Some(ours)];
+            let agent = context.agent.take();
+            let trace = context.trace.as_mut().and_then(Trace::take_file);
+            let parents = [context.console_end.take(), context.cgroup.take(), agent, trace, Some(ours)];
             let pid_file = context.pid_file.take().map(OwnedFd::from);
             context.held.spent.close_with(parents.into_iter().flatten().chain(pid_file));
             super::wait::restore_signals();

@@ -39,7 +39,8 @@ struct MountAttributes {
 }
 
 /// Re-executes the program from its sealed self, if the verb is one that a container can see. Returns when nothing is to do.
-pub fn protect(verb: Option<&str>, words: &[OsString]) -> Result<()> {
+/// `began` is handed on: see [`handed_on`](super::clock::handed_on).
+pub fn protect(verb: Option<&str>, words: &[OsString], began: Option<u64>) -> Result<()> {
     if !verb.is_some_and(|verb| EXPOSED.contains(&verb)) || super::start::euid() != 0 {
         return Ok(());
     }
@@ -48,6 +49,9 @@ pub fn protect(verb: Option<&str>, words: &[OsString]) -> Result<()> {
         return Ok(());
     }
     let sealed = clone_read_only(exe).or_else(|_| copy_to_memory(exe))?;
+    if let Some(began) = began {
+        super::clock::hand_on(began);
+    }
     let failure = execute(&sealed, words);
     Err(failure)
 }
