@@ -72,18 +72,22 @@ pub fn inside(dir: &Path) -> Vec<PathBuf> {
 /// Processes that carry the id in their cgroup, command line, environment or root, and which of these it is.
 pub fn processes(id: &str) -> Vec<(i32, String)> {
     let mut found = Vec::new();
+    let own_mounts = std::fs::read_link("/proc/self/ns/mnt").ok();
     for dir in inside(Path::new("/proc")) {
         let Some(pid) = dir.file_name().and_then(|n| n.to_str()?.parse::<i32>().ok()) else { continue };
-        if pid == 1 || pid == std::process::id() as i32 || !host::alive(pid) {
+        // The kernel's own threads, of which there are hundreds, execute nothing.
+        let executes = || std::fs::read_link(dir.join("exe")).is_ok();
+        if pid == 1 || pid == std::process::id() as i32 || !executes() || !host::alive(pid) {
             continue;
         }
         let has = |file: &str| host::read(dir.join(file)).contains(id);
         // Its root must be ours: any mount that leaks from a test appears in the mount namespaces of others too.
         let rooted = || {
-            host::read(dir.join("mountinfo")).lines().any(|line| {
-                let words: Vec<_> = line.split(' ').collect();
-                words.len() > 4 && words[4] == "/" && words[3].contains(id)
-            })
+            std::fs::read_link(dir.join("ns/mnt")).ok() != own_mounts
+                && host::read(dir.join("mountinfo")).lines().any(|line| {
+                    let words: Vec<_> = line.split(' ').collect();
+                    words.len() > 4 && words[4] == "/" && words[3].contains(id)
+                })
         };
         let why = if has("cgroup") {
             "in a cgroup"
