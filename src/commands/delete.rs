@@ -26,7 +26,7 @@ pub enum Force {
 }
 
 /// How long a killed process may take to go, in milliseconds: one in an uninterruptible wait does not.
-const PATIENCE_MS: u16 = 10_000;
+pub const PATIENCE_MS: u16 = 10_000;
 
 /// How long a killed process takes that nothing holds up, in milliseconds.
 const SOON_MS: u16 = 100;

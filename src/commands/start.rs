@@ -1,12 +1,15 @@
 //! `start`: opens the gate of a created container, and waits until its program runs.
 
+use super::delete::{PATIENCE_MS, ended_within};
 use super::{container, kept_config};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::plan::step::Gate;
 use crate::run::gate::{self, Heard};
 use crate::setup::hooks;
+use crate::state::State;
 use crate::state::status::{self, Status};
+use crate::state::store::Entry;
 use crate::sys::process::{End, signal_name};
 use crate::sys::socket;
 use nix::errno::Errno;
@@ -18,7 +21,11 @@ pub fn start(invocation: &Invocation) -> Result<u8> {
     let init = state.init.as_ref();
     // Opened before the gate: the kernel tells how it ended only to who held it then.
     let pidfd = init.and_then(status_open);
-    match status::of(&entry, &state) {
+    let found = match status::of(&entry, &state) {
+        Status::Created => Status::Created,
+        _ => settled(&entry, &state, pidfd.as_ref()),
+    };
+    match found {
         Status::Created => {}
         Status::Paused if status::is_held(&entry) => {
             return Err(Error::new("cannot start a paused container").hint("`corten resume` it first"));
@@ -59,10 +66,23 @@ fn status_open(init: &crate::state::Process) -> Option<OwnedFd> {
 }
 
 /// Nobody accepted: another start was first, or init died.
-fn refused(entry: &crate::state::store::Entry, state: &crate::state::State, pidfd: Option<&OwnedFd>) -> Error {
-    match status::of(entry, state) {
+fn refused(entry: &Entry, state: &State, pidfd: Option<&OwnedFd>) -> Error {
+    match settled(entry, state, pidfd) {
         Status::Stopped => stopped(state.init.as_ref().map(|i| i.pid), pidfd),
         _ => Error::new("cannot start an already running container: another start was first"),
+    }
+}
+
+/// The status. Init may be on its way out: its gate and its lock are closed one after the other, and then it is dead.
+fn settled(entry: &Entry, state: &State, pidfd: Option<&OwnedFd>) -> Status {
+    let found = status::of(entry, state);
+    let lives = || state.init.as_ref().and_then(|init| status::stat(init.pid)).is_some_and(|stat| !stat.is_ending);
+    match pidfd {
+        Some(pidfd) if found != Status::Stopped && !lives() => {
+            ended_within(pidfd, PATIENCE_MS);
+            status::of(entry, state)
+        }
+        _ => found,
     }
 }
 

@@ -59,6 +59,8 @@ impl fmt::Display for Status {
 pub struct Stat {
     /// `R`, `S`, `Z` …
     pub state: char,
+    /// It is on its way out (`PF_EXITING`): its descriptors may be closed already, and it is no zombie yet.
+    pub is_ending: bool,
     /// Clock ticks since boot.
     pub start_time: u64,
     /// While it is a zombie: its wait status.
@@ -67,9 +69,11 @@ pub struct Stat {
 
 /// Parses the line of `/proc/PID/stat`, see proc_pid_stat(5). The name may hold spaces and parentheses.
 pub fn parse_stat(line: &str) -> Option<Stat> {
+    const PF_EXITING: u32 = 0x4;
     let rest: Vec<&str> = line[line.rfind(')')? + 1..].split_whitespace().collect();
     Some(Stat {
         state: rest.first()?.chars().next()?,
+        is_ending: rest.get(6)?.parse::<u32>().ok()? & PF_EXITING != 0,
         start_time: rest.get(19)?.parse().ok()?,
         exit_status: rest.last()?.parse().ok()?,
     })

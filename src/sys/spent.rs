@@ -2,7 +2,7 @@
 //!
 //! What the kernel offers: close_range(2) closes all numbers of a range in one call. By hand: `strace -e trace=close_range corten run web`.
 //!
-//! What we do: who is done with a descriptor hands it over here instead of closing it. They are closed when there are `MOST` of them,
+//! What we do: who is done with a descriptor hands it over here instead of closing it. They are closed when there are 64 of them,
 //! where none may be left open (before the clone, before the wait for `start`), and in a run's first process not at all: each is close-on-exec.
 //!
 //! What goes wrong: what is still open can still be used, also by somebody who gets hold of this process. So nothing is spent here that
