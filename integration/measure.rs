@@ -23,6 +23,9 @@ fn line<'a>(table: &'a str, title: &str) -> &'a str {
 #[test]
 fn measures() {
     corten_only!("a script that measures it");
+    if !crate::harness::host::has_program("gcc") {
+        skip!("scripts/bench wants a C compiler");
+    }
     let b = Bundle::busybox();
     let table = bench(&b, "docker,exec,life,many,memory").run().ok().out;
     assert!(!table.contains("void"), "{table}");
@@ -39,6 +42,9 @@ fn measures() {
 #[test]
 fn void() {
     corten_only!("a script that measures it");
+    if !crate::harness::host::has_program("gcc") {
+        skip!("scripts/bench wants a C compiler");
+    }
     let b = Bundle::busybox();
     // It starts what the script tries first, and fails each exec.
     let real = b.binary.display();
