@@ -160,12 +160,15 @@ fn configuration() {
     assert_eq!(spec["annotations"]["org.systemd.property.ExecStop"], Value::Null);
     assert_eq!(place.go(&Limits::default()).unwrap(), ["org.systemd.property.ExecStop"]);
     // Nobody's number becomes root's, and the host's files are not asked.
-    for user in ["4294967296", "-1", "007", "1:", ":1", "1:2:3", "a", "daemon"] {
+    for user in ["4294967296", "-1", "1:", ":1", "1:2:3", "a", "daemon"] {
         let config = json!({ "User": user }).to_string();
         let layer = Tar::new().file("etc/passwd", "4294967296:x:0:0::/:\n");
         let e = place.unpack_with(&[layer], &config, &Limits::default()).unwrap_err();
         assert_says(&e, &format!("{user:?}"));
     }
+    place.unpack_with(&[Tar::new().file("f", "1")], r#"{"User":"007"}"#, &Limits::default()).unwrap();
+    let spec: Value = serde_json::from_slice(&fs::read(place.path("bundle/config.json")).unwrap()).unwrap();
+    assert_eq!(spec["process"]["user"]["uid"], 7, "zeros before a number mean nothing, as with Docker");
     let linked = Tar::new().symlink("etc/passwd", &shadow);
     assert!(place.unpack_with(&[linked], r#"{"User":"root"}"#, &Limits::default()).is_err());
     place.canary_sings();
