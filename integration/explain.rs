@@ -7,7 +7,7 @@
 mod pattern;
 mod trace;
 
-use crate::harness::{Bundle, Pty, add_mount, add_namespace, bind, drop_namespace, host, mount};
+use crate::harness::{Bundle, OnDisk, Pty, add_mount, add_namespace, bind, drop_namespace, host, mount};
 use pattern::{Machine, When};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -239,13 +239,14 @@ fn a_user_namespace() {
         skip!("strace is not installed");
     }
     let bundle = Bundle::busybox().user_namespace();
-    let dir = bundle.mkdir("data");
+    let Some((disk, _)) = OnDisk::make(&bundle.id) else { skip!("there is no disk to map owners on") };
     let bundle = bundle.edit(|spec| {
-        add_mount(spec, bind(&dir, "/mnt", &["rbind"]));
-        add_mount(spec, bind(&dir, "/mapped", &["bind", "idmap"]));
+        add_mount(spec, bind(disk.path(), "/mnt", &["rbind"]));
+        add_mount(spec, bind(disk.path(), "/mapped", &["bind", "idmap"]));
         spec["process"]["user"] = json!({"uid": 7, "gid": 8});
     });
     compare(&bundle, &[]);
+    drop(disk);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Limits: each is read back from the kernel's file, and reached where reaching it can be seen.
 
 use crate::harness::host::{self, Layout};
-use crate::harness::{Bundle, add_mount, bind, runtime, soon};
+use crate::harness::{Bundle, OnDisk, add_mount, bind, runtime, soon};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -288,26 +288,6 @@ fn other_processors_cannot_be_had() {
     out.stdout_has("Cpus_allowed_list:\t0\n");
 }
 
-/// A folder on a disk, where /tmp may be memory.
-struct OnDisk(std::path::PathBuf);
-
-impl OnDisk {
-    fn make(name: &str) -> Option<(OnDisk, u64)> {
-        let device = |path: &str| nix::sys::stat::stat(path).ok().map(|found| found.st_dev);
-        let on_disk = |path: &&str| device(path).is_some_and(|device| nix::sys::stat::major(device) != 0);
-        let base = ["/tmp", "/var/tmp"].into_iter().find(on_disk)?;
-        let folder = std::path::Path::new(base).join(format!("{name}-disk"));
-        std::fs::create_dir(&folder).unwrap();
-        Some((OnDisk(folder), device(base)?))
-    }
-}
-
-impl Drop for OnDisk {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// What goes beyond the rate waits.
 #[test]
 fn a_slow_disk() {
@@ -316,7 +296,7 @@ fn a_slow_disk() {
         let b = Bundle::busybox().sh("dd if=/dev/zero of=/disk/file bs=64k count=32 oflag=direct 2>/dev/null");
         let (folder, device) = OnDisk::make(&b.id)?;
         let b = b.edit(|s| {
-            add_mount(s, bind(&folder.0, "/disk", &["bind"]));
+            add_mount(s, bind(folder.path(), "/disk", &["bind"]));
             s["linux"]["resources"]["blockIO"] = limits(device);
         });
         let out = b.run();

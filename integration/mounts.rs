@@ -1,6 +1,6 @@
 //! The container's file system: mounts, propagation, masks, the root itself.
 
-use crate::harness::{Bundle, add_mount, add_namespace, bind, drop_namespace, host, mount, runtime};
+use crate::harness::{Bundle, OnDisk, add_mount, add_namespace, bind, drop_namespace, host, mount, runtime};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -595,27 +595,57 @@ fn a_writable_cgroup_mount() {
 fn idmapped_mounts() {
     not_on_runc!("idmapped mounts came with 1.2");
     let b = Bundle::busybox();
-    let data = b.mkdir("data");
+    let Some((disk, _)) = OnDisk::make(&b.id) else { skip!("there is no disk to map owners on") };
+    let data = disk.path();
     std::fs::write(data.join("f"), "").unwrap();
     let map = json!([{"containerID": 0, "hostID": 7000, "size": 1000}]);
     let b = b.args(["stat", "-c", "%u %g", "/data/f"]).edit(|s| {
-        let mut m = bind(&data, "/data", &["bind"]);
+        let mut m = bind(data, "/data", &["bind"]);
         m["uidMappings"] = map.clone();
         m["gidMappings"] = map;
         add_mount(s, m);
     });
     b.run().ok().stdout("7000 7000\n");
+    drop(disk);
+}
+
+/// A tmpfs maps owners since Linux 6.3. Before that it is refused, and the error names what cannot.
+#[test]
+fn idmapped_memory() {
+    not_on_runc!("idmapped mounts came with 1.2");
+    let b = Bundle::busybox();
+    let map = json!([{"containerID": 0, "hostID": 7000, "size": 1000}]);
+    b.shell("mkdir memory").ok();
+    let memory = b.path("memory");
+    let b = b.args(["stat", "-c", "%u", "/data"]).edit(|s| {
+        let mut m = bind(&memory, "/data", &["bind"]);
+        m["uidMappings"] = map.clone();
+        m["gidMappings"] = map;
+        add_mount(s, m);
+    });
+    b.write_config();
+    let runtime = runtime().path.display();
+    let out = b.shell(&format!(
+        "unshare -m --propagation private sh -c 'mount -t tmpfs none memory && {runtime} --root root run -b bundle {}'",
+        b.id
+    ));
+    match host::kernel() >= (6, 3) {
+        true => out.ok().stdout("7000\n"),
+        false => out.code(1).stderr_has("does not support mapped owners (idmap)"),
+    };
 }
 
 #[test]
 fn an_idmapped_mount_as_the_container_is_mapped() {
     not_on_runc!("idmapped mounts came with 1.2");
     let b = Bundle::busybox().user_namespace();
-    let data = b.mkdir("data");
+    let Some((disk, _)) = OnDisk::make(&b.id) else { skip!("there is no disk to map owners on") };
+    let data = disk.path();
     std::fs::write(data.join("f"), "").unwrap();
-    let b = b.sh("stat -c %u /data/f; touch /data/g").edit(|s| add_mount(s, bind(&data, "/data", &["bind", "idmap"])));
+    let b = b.sh("stat -c %u /data/f; touch /data/g").edit(|s| add_mount(s, bind(data, "/data", &["bind", "idmap"])));
     b.run().ok().stdout("0\n");
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(data.join("g")).unwrap()), 0);
+    drop(disk);
 }
 
 #[test]

@@ -113,6 +113,13 @@ pub fn read(path: impl AsRef<Path>) -> String {
     String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
 }
 
+/// Major and minor version of the kernel.
+pub fn kernel() -> (u32, u32) {
+    let release = read("/proc/sys/kernel/osrelease");
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|word| word.parse().ok());
+    (numbers.next().expect("a release"), numbers.next().unwrap_or_default())
+}
+
 /// Whether a program is in PATH.
 pub fn has_program(name: &str) -> bool {
     std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(name).is_file())
