@@ -48,6 +48,10 @@ const LONG_RECORD: usize = 16 << 10;
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 
+fn missing(path: &Path) -> Error {
+    Error::new("container does not exist").detail(format!("looked in {}", path.parent().unwrap_or(path).display()))
+}
+
 impl Store {
     /// The store at `path`, which need not exist yet.
     pub fn new(path: PathBuf) -> Self {
@@ -134,8 +138,7 @@ impl Store {
 
     /// Opens an id's directory, or says that there is none in the words that callers look for.
     pub fn get(&self, id: &str) -> Result<Entry> {
-        self.find(id)?
-            .ok_or_else(|| Error::new("container does not exist").detail(format!("looked in {}", self.path.display())))
+        self.find(id)?.ok_or_else(|| missing(&self.path.join(id)))
     }
 
     /// All ids, sorted.
@@ -241,7 +244,11 @@ impl Entry {
 
     /// Reads the facts. An older format is understood; a newer one is refused by name.
     pub fn load(&self) -> Result<State> {
-        decode(&self.read("state.json")?).map_err(|e| e.at(self.path.join("state.json").display()))
+        let read = self.read("state.json").map_err(|error| {
+            // Whoever removes it has renamed it away first: it was found a moment ago, and is gone.
+            if self.is_linked() { error } else { missing(&self.path) }
+        });
+        decode(&read?).map_err(|e| e.at(self.path.join("state.json").display()))
     }
 
     /// Reads a file beside the facts.
