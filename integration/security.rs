@@ -295,6 +295,7 @@ fn cve_2024_21626_a_leaked_working_directory() {
 /// Row 11: intermediate directories that turn into links while they are made.
 #[test]
 fn cve_2024_45310_racing_directories() {
+    not_on_runc!("1.1 makes directories by path, and on the host now and then");
     let b = Bundle::busybox();
     let canary = b.mkdir("canary");
     let rootfs = b.rootfs();
