@@ -460,3 +460,20 @@ fn systemd_cgroups_are_refused_by_name() {
     let dir = b.dir();
     b.cli(["--systemd-cgroup", "run", "-b", dir.to_str().unwrap(), &b.id]).code(1).stderr_has("systemd");
 }
+
+/// Said before anything else is asked, and nothing is begun.
+#[test]
+fn an_old_kernel() {
+    corten_only!("a floor of its own");
+    let (major, minor) = host::kernel();
+    if (major, minor) >= (5, 14) {
+        skip!("this kernel is new enough");
+    }
+    let b = Bundle::busybox();
+    let words = format!("kernel {major}.{minor} is too old: Linux 5.14 or later is needed");
+    refused(&b, &[&words]);
+    told(b.cli(["create", "-b", b.dir().to_str().unwrap(), &b.id]).code(1), &b, "create", &[&words]);
+    // What needs no new kernel goes on.
+    b.cli(["spec", "--bundle", b.dir().to_str().unwrap()]).code(1).stderr_has("exists");
+    b.cli(["list"]).ok();
+}

@@ -21,12 +21,14 @@ use std::time::SystemTime;
 /// The verb.
 pub fn create(invocation: &Invocation) -> Result<u8> {
     require_root()?;
+    let host = Host::read();
+    host.check_floor()?;
     let args = &invocation.args;
     let id = id(args)?;
     let bundle = Bundle::load(bundle_dir(args))?;
     check_console(&bundle, args, Foreground::No)?;
     let request = request(args, id.as_str(), &bundle, Start::WhenTold)?;
-    let (plan, mut context) = make(invocation, bundle, &request)?;
+    let (plan, mut context) = make(invocation, &host, bundle, &request)?;
     run::finish_trace(&plan, &mut context, Outcome::Waits);
     Ok(0)
 }
@@ -124,18 +126,16 @@ pub fn trace(invocation: &Invocation, plan: &Plan) -> Result<Option<Trace>> {
 }
 
 /// Plans and executes. On success the container exists, and `create` is done or the program is about to run.
-pub fn make(invocation: &Invocation, mut bundle: Bundle, request: &Request) -> Result<(Plan, Context)> {
+pub fn make(invocation: &Invocation, host: &Host, mut bundle: Bundle, request: &Request) -> Result<(Plan, Context)> {
     if invocation.global.systemd_cgroup {
         return Err(Error::new("--systemd-cgroup: the systemd cgroup driver is not in this version"));
     }
-    let host = Host::read();
-    host.check_floor()?;
     for warning in &bundle.warnings {
         log::warn!("{warning}");
     }
     hand_on_notify(&mut bundle.config);
     let (plan, cgroup) =
-        plan::container(&bundle.config, &host, request).map_err(|found| faults_error(&found, "config.json"))?;
+        plan::container(&bundle.config, host, request).map_err(|found| faults_error(&found, "config.json"))?;
     let boot = boot();
     let state = State {
         format: FORMAT,

@@ -6,6 +6,7 @@ use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::bundle::Bundle;
 use crate::input::config::{Hooks, User};
+use crate::input::host::Host;
 use crate::input::id::Id;
 use crate::input::overrides::{self, Caller, Overrides};
 use crate::input::user::{self, UserRequest};
@@ -28,6 +29,8 @@ const KILLED: u8 = 128 + 9;
 /// The verb.
 pub fn run(invocation: &Invocation) -> Result<u8> {
     require_root()?;
+    let host = Host::read();
+    host.check_floor()?;
     let args = &invocation.args;
     let (id, bundle) = subject(args)?;
     let detach = args.get_flag("detach");
@@ -42,7 +45,7 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
     let Hooks { poststart, poststop, .. } = bundle.config.hooks.clone();
     // Signals that arrive while the container is made wait until there is a process to forward them to.
     let signals = if detach { None } else { Some(wait::block_signals()?) };
-    let (plan, mut context) = make(invocation, bundle, &request)?;
+    let (plan, mut context) = make(invocation, &host, bundle, &request)?;
     parent::wait_for_program(&plan, &mut context)?;
     if !poststart.is_empty() {
         let pid = context.first.as_ref().map(|(pid, _)| *pid);
