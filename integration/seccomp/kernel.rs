@@ -2,7 +2,7 @@
 //! with the name of a scene in its environment.
 
 use corten::input::config::{Action, Arch, Operator, Seccomp, SeccompArg, SeccompRule};
-use corten::setup::seccomp::{apply, decide, table};
+use corten::setup::seccomp::{Filter, apply, decide_for, table};
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use std::os::unix::process::ExitStatusExt;
@@ -19,7 +19,11 @@ fn install(default_action: Action, rules: Vec<SeccompRule>) -> Option<std::os::f
     let profile =
         Seccomp { default_action, architectures: vec![Arch::X86_64], rules, listener_path, ..Seccomp::default() };
     nix::sys::prctl::set_no_new_privs().unwrap();
-    apply(&decide(&profile).unwrap()).unwrap()
+    apply(&decide(&profile), None).unwrap()
+}
+
+fn decide(profile: &Seccomp) -> Filter {
+    decide_for(profile, Arch::X86_64).unwrap()
 }
 
 /// Fails in any case, so that nothing is left behind.
@@ -76,7 +80,7 @@ fn scene() {
         Ok("docker") => {
             if let Some(profile) = crate::profile::load(&crate::profile::dockers(), &["CAP_CHOWN"], Arch::X86_64) {
                 nix::sys::prctl::set_no_new_privs().unwrap();
-                apply(&decide(&profile).unwrap()).unwrap();
+                apply(&decide(&profile), None).unwrap();
                 assert_ne!(mkdir(), Errno::EPERM);
                 let unshare = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUTS);
                 assert_eq!(unshare, Err(Errno::EPERM), "Docker's profile has no unshare without CAP_SYS_ADMIN");
@@ -86,8 +90,8 @@ fn scene() {
             if nix::unistd::geteuid().is_root() {
                 nix::unistd::setuid(nix::unistd::Uid::from_raw(65534)).unwrap();
             }
-            let filter = decide(&Seccomp { default_action: Action::Allow, ..Seccomp::default() }).unwrap();
-            let failure = apply(&filter).unwrap_err();
+            let filter = decide(&Seccomp { default_action: Action::Allow, ..Seccomp::default() });
+            let failure = apply(&filter, None).unwrap_err();
             assert_eq!(failure.errno, Errno::EACCES);
             assert_eq!(failure.because.as_deref(), Some("a filter needs noNewPrivileges or CAP_SYS_ADMIN"));
         }

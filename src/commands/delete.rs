@@ -3,7 +3,7 @@
 //! Kill, wait, remove the cgroups, take the record away (whoever wins that owns the rest), run the poststop hooks. Killed
 //! anywhere, what remains is still found by its record.
 
-use super::{for_each, id, ids, store};
+use super::{for_each, id, ids, may_have, store};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::config::{Hook, Resources};
@@ -122,8 +122,7 @@ pub fn finish(store: &Store, entry: &Entry, state: Option<&State>, poststop: &[H
 
 fn poststop_hooks(entry: &Entry) -> Vec<Hook> {
     let Ok(bytes) = entry.read("config.json") else { return Vec::new() };
-    // The word is in the text of every configuration that has such a hook: most have none, and need no parsing.
-    if !bytes.windows(8).any(|word| word.eq_ignore_ascii_case(b"poststop")) {
+    if !may_have(&bytes, b"poststop") {
         return Vec::new();
     }
     crate::input::bundle::parse(&bytes).map(|(config, _)| config.hooks.poststop).unwrap_or_default()

@@ -150,3 +150,9 @@ fn require(entry: &Entry, state: &State, wanted: &[status::Status], instead: &st
     }
     Err(Error::new(format!("{instead}: it is {found}")))
 }
+
+/// May a configuration have hooks of this kind? Their name is in its text, unless it is written with escapes: most have none, and need no parsing.
+fn may_have(configuration: &[u8], hooks: &[u8]) -> bool {
+    configuration.windows(hooks.len()).any(|word| word.eq_ignore_ascii_case(hooks))
+        || configuration.windows(2).any(|two| two == b"\\u")
+}

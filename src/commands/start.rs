@@ -1,7 +1,7 @@
 //! `start`: opens the gate of a created container, and waits until its program runs.
 
 use super::delete::{PATIENCE_MS, ended_within};
-use super::{container, kept_config};
+use super::{container, kept_config, may_have};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::plan::step::Gate;
@@ -43,7 +43,7 @@ pub fn start(invocation: &Invocation) -> Result<u8> {
         match gate::hear(&connection)? {
             Heard::Gate(Gate::Go) => accepted = true,
             Heard::Gate(Gate::Executing) => executing = true,
-            other @ (Heard::Gate(_) | Heard::Listener(_)) => {
+            other @ (Heard::Gate(_) | Heard::Listener(_) | Heard::GoWith(_)) => {
                 return Err(Error::new(format!("heard {other:?} from init")));
             }
             Heard::Warning(words) => log::warn!("{words}"),
@@ -52,6 +52,9 @@ pub fn start(invocation: &Invocation) -> Result<u8> {
             Heard::End if accepted => return Err(stopped(init.map(|i| i.pid), pidfd.as_ref())),
             Heard::End => return Err(refused(&entry, &state, pidfd.as_ref())),
         }
+    }
+    if !may_have(&entry.read("config.json")?, b"poststart") {
+        return Ok(0);
     }
     let config = kept_config(&entry)?;
     if !config.hooks.poststart.is_empty() {

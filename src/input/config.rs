@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 /// What one bundle asks for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -228,7 +229,7 @@ pub struct Linux {
     /// `sysctl`, sorted by key.
     pub sysctl: BTreeMap<String, String>,
     /// System-call filter.
-    pub seccomp: Option<Seccomp>,
+    pub seccomp: Option<Rc<Seccomp>>,
     /// `rootfsPropagation`.
     pub rootfs_propagation: Option<Propagation>,
     /// `maskedPaths`, absolute.

@@ -1,6 +1,6 @@
 //! `exec`: another process in a container that exists. It joins where [`super::container`] creates, and shares its end.
 
-use super::{Console, Plan, Tail, become_program, keep};
+use super::{Console, Plan, Tail, become_program, compile_meanwhile, keep};
 use crate::input::Fault;
 use crate::input::config::{Config, NamespaceKind, Process};
 use crate::plan::step::{Clone, Step};
@@ -102,6 +102,7 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
         "",
         "a process keeps its pid namespace for life: only a child is inside",
     );
+    compile_meanwhile(&mut plan, filter.as_ref());
 
     if late != 0 {
         plan.child(

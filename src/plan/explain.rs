@@ -16,7 +16,7 @@ impl fmt::Display for Step {
             Step::Await(gate) => write!(f, "recvmsg({})", gate.word()),
             Step::Record(Record::Intent) => f.write_str(
                 "mkdirat(state, 0700); openat(state, O_DIRECTORY); openat(state, \"config.json\", O_CREAT|O_EXCL); write(); \
-                 openat(state, \"held\", O_CREAT|O_EXCL); openat(state, \"state.json\", O_CREAT|O_EXCL); write(); renameat2()",
+                 openat(state, \"held\", O_CREAT|O_EXCL); openat(state, \"intent.json\", O_CREAT|O_EXCL); write(); renameat2()",
             ),
             Step::Record(Record::Init | Record::Ready) => f.write_str(
                 "[openat(\"/proc/PID/stat\"); read()]; openat(state, \".\"); flock(LOCK_EX); [fstat(state)]; newfstatat(state); \
@@ -84,6 +84,7 @@ impl fmt::Display for Step {
             Step::Messenger => f.write_str(
                 "mmap(page); userfaultfd(); ioctl(UFFDIO_API); ioctl(UFFDIO_REGISTER, page); mmap(stack); clone(THREAD)",
             ),
+            Step::Compile(filter) => write!(f, "compile({} instructions)", filter.program().map_or(0, <[_]>::len)),
             Step::Seccomp(filter) => filter.fmt(f),
             Step::Agent(path) => write!(f, "socket(AF_UNIX); connect({path:?})"),
             Step::Notify(_) => f.write_str("sendmsg(agent, state, listener)"),
@@ -131,7 +132,7 @@ impl Step {
             Step::Limit(_) => "getrlimit(2)",
             Step::User(_) => "credentials(7)",
             Step::Caps(_) => "capabilities(7)",
-            Step::Seccomp(_) => "seccomp(2)",
+            Step::Compile(_) | Step::Seccomp(_) => "seccomp(2)",
             Step::Notify(_) => "seccomp_unotify(2)",
             Step::Messenger => "userfaultfd(2)",
             Step::Undumpable => "PR_SET_DUMPABLE(2const)",

@@ -285,6 +285,18 @@ pub const LAWS: &[Law] = &[
             && (!has(lines, is_filter) || bound || after.iter().any(|step| matches!(step, Step::Caps(_))))
             && created == after.iter().any(|step| waits(step) && **step != Step::Tell(Gate::Executing))
     }),
+    ("a filter that the parent works out is there before the child is let go, and needed no sooner", |lines| {
+        let sent = |step: &Step| matches!(step, Step::Compile(_));
+        match count(lines, sent) {
+            0 => true,
+            sent_times => {
+                sent_times == 1
+                    && all_before(lines, is_clone, sent, Side::Parent)
+                    && before(lines, sent, |step| *step == Step::Tell(Gate::Go), Side::Parent)
+                    && all_before(lines, |step| *step == Step::Await(Gate::Go), is_filter, Side::Child)
+            }
+        }
+    }),
     ("a child that notifies does nothing until the agent has its listener", |lines| {
         let after = child(lines).skip_while(|step| !is_notifying(step)).skip(1).take(2);
         let hand_over = [&Step::Tell(Gate::Filtered), &Step::Await(Gate::Answered)];
@@ -517,6 +529,7 @@ fn can(side: Side, step: &Step) -> bool {
         | Step::OpenCgroup(_)
         | Step::CloneCgroup(_)
         | Step::Console(_)
+        | Step::Compile(_)
         | Step::Agent(_)
         | Step::Notify(_) => side == Side::Parent,
         Step::Hold(_) | Step::Clone(_) | Step::PidFile(_) | Step::OpenPidFile(_) => side == Side::Parent,

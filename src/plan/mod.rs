@@ -277,6 +277,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             "not before its id maps are written: they would not be its own; and after a change of ids, which may undo it",
         );
     }
+    compile_meanwhile(&mut plan, filter.as_ref());
     if !arrangement.intermediate {
         for (kind, _) in arrangement.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid) {
             let place = format!("linux.namespaces {}", namespaces::word(*kind));
@@ -526,6 +527,13 @@ fn become_program(
         filtered(plan, "after everything that the filter might refuse");
     }
     plan.child(Step::Program(program.execute), "process.args", "the program takes over");
+}
+
+/// A filter that is not worked out yet is the parent's work while the child has its own.
+fn compile_meanwhile(plan: &mut Plan, filter: Option<&seccomp::Filter>) {
+    if let Some(filter) = filter.filter(|filter| filter.is_due()) {
+        plan.parent(Step::Compile(filter.clone()), "linux.seccomp", "while the child is busy, which gets it with go");
+    }
 }
 
 /// What a filter that asks an agent needs before it is installed.

@@ -150,6 +150,8 @@ pub enum Step {
     Undumpable,
     /// Makes the thread that hands the listener over.
     Messenger,
+    /// Works the filter's program out; [`Gate::Go`] takes it to the child. No system call.
+    Compile(seccomp::Filter),
     /// The system-call filter.
     Seccomp(seccomp::Filter),
     /// Connects to the agent that answers for the filter.

@@ -3,7 +3,8 @@
 //! It is a plain fork of a single-threaded process. It never logs and never returns: a failure is reported to the parent
 //! (or, after the start gate, to who starts it), and the process ends.
 
-use super::{Context, gate};
+use super::Context;
+use super::gate::{self, Heard};
 use crate::plan::Plan;
 use crate::plan::step::{Gate, Side, Step};
 use crate::setup::hooks;
@@ -105,7 +106,7 @@ fn step(step: &Step, context: &mut Context) -> Result<()> {
             Ok(())
         }
         Step::Seccomp(filter) => {
-            held.listener = crate::setup::seccomp::apply(filter)?;
+            held.listener = crate::setup::seccomp::apply(filter, held.filter.as_deref())?;
             Ok(())
         }
         Step::Hooks(kind, list) => run_hooks(*kind, list, context),
@@ -137,11 +138,13 @@ fn hand_over(context: &mut Context) -> Result<()> {
 }
 
 /// A parent that died closes its end: then there is no container either.
-fn wait_for(gate: Gate, context: &Context) -> Result<()> {
+fn wait_for(gate: Gate, context: &mut Context) -> Result<()> {
     match gate::hear(wire(context)?)? {
-        gate::Heard::Gate(heard) if heard == gate => Ok(()),
+        Heard::Gate(heard) if heard == gate => {}
+        Heard::GoWith(program) if gate == Gate::Go => context.held.filter = Some(program),
         _ => exit_now(1),
     }
+    Ok(())
 }
 
 /// cgroup v1: a single-threaded process that writes "0" to `tasks` moves itself in 45 µs; its pid written to

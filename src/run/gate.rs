@@ -11,12 +11,15 @@
 //! | `Filtered` | child | parent | the filter is installed; its listener comes with the message |
 //! | `Answered` | parent | child | the agent has the listener |
 //!
+//! `Go` brings the system-call filter along where the parent has compiled it while the child was at work.
+//!
 //! One socket of whole messages, close-on-exec at both ends. A failure is a message in place of any gate. After
 //! `Executing` end of file is success; before it, end of file is a death: the reader asks how the child died.
 
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::plan::step::Gate;
+use crate::sys::seccomp::Instruction;
 use crate::sys::{Failure, Result, socket};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -31,6 +34,8 @@ pub enum Heard {
     Listener(OwnedFd),
     /// One of the child's steps did not succeed.
     Failed(Box<Report>),
+    /// [`Gate::Go`], and with it the program of the filter that is to be installed.
+    GoWith(Vec<Instruction>),
     /// A sentence for the log.
     Warning(String),
     /// Every copy of the other end is closed.
@@ -102,6 +107,14 @@ pub fn warn(to: impl AsFd, words: &str) {
     let _ = socket::send(to, &bytes, None);
 }
 
+/// [`Gate::Go`], with the program of the filter.
+pub fn go_with(to: impl AsFd, program: &[Instruction]) -> Result<()> {
+    let mut bytes = Vec::with_capacity(1 + size_of_val(program));
+    bytes.push(Gate::Go.letter());
+    bytes.extend(program.iter().flat_map(|instruction| instruction.to_bytes()));
+    socket::send(to, &bytes, None)
+}
+
 /// Waits for the next message.
 pub fn hear(from: impl AsFd) -> Result<Heard> {
     let message = match socket::receive(&from) {
@@ -115,6 +128,9 @@ pub fn hear(from: impl AsFd) -> Result<Heard> {
             serde_json::from_slice(rest).map(|report| Heard::Failed(Box::new(report))).map_err(|_| garbled())
         }
         Some((&WARNING, rest)) => Ok(Heard::Warning(String::from_utf8_lossy(rest).into_owned())),
+        Some((&letter, program @ [_, ..])) if letter == Gate::Go.letter() => {
+            Ok(Heard::GoWith(program.chunks_exact(8).map(Instruction::from_bytes).collect()))
+        }
         Some((&letter, [])) => match (Gate::from_letter(letter), message.fd) {
             (Some(Gate::Filtered), listener) => listener.map(Heard::Listener).ok_or_else(garbled),
             (gate, _) => gate.map(Heard::Gate).ok_or_else(garbled),

@@ -14,6 +14,7 @@ pub mod wait;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::step::{Line, Side, Step};
+use crate::setup::seccomp::Filter;
 use crate::setup::{Held, namespaces};
 use crate::state::State;
 use crate::state::status::Status;
@@ -69,6 +70,8 @@ pub struct Context {
     pub agent: Option<OwnedFd>,
     /// The filter's listener, on its way to the agent.
     pub notifications: Option<OwnedFd>,
+    /// The filter, once it is compiled, until the child has it.
+    pub filter: Option<Filter>,
     /// What the container is meanwhile: for `exec`, what it was found to be.
     pub status: Status,
     /// What `--trace` notes.
@@ -100,6 +103,7 @@ impl Context {
             pid_file: None,
             agent: None,
             notifications: None,
+            filter: None,
             status: Status::Creating,
             trace: None,
         }

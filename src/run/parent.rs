@@ -6,6 +6,7 @@ use super::{Context, blame};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::step::{Clone, Gate, Hold, Record, Step};
+use crate::setup::seccomp;
 use crate::setup::seccomp::notify::{self, Notify};
 use crate::setup::{cgroup, hooks};
 use crate::state::status::Status;
@@ -63,6 +64,11 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
         Step::IdMap(action) => action.apply(context.first.as_ref().map_or(0, |(pid, _)| *pid)).map_err(worded),
         // Inherited by the child. Nobody in the container can see this process itself: it stays in the host's pid namespace.
         step @ Step::Undumpable => set_dumpable(false).called(|| step.to_string()).map_err(worded),
+        Step::Compile(filter) => {
+            filter.program().map_err(|fault| worded(seccomp::not_made(filter, fault)))?;
+            context.filter = Some(filter.clone());
+            Ok(())
+        }
         Step::Agent(path) => {
             context.agent = Some(notify::connect(path).map_err(worded)?);
             Ok(())
@@ -84,7 +90,13 @@ fn wire(context: &Context) -> crate::sys::Result<&OwnedFd> {
 
 /// A child that is gone has left its reason on the wire, or died: the wait that follows says it.
 fn tell(context: &Context, gate: Gate) -> crate::sys::Result<()> {
-    match gate::tell(wire(context)?, gate) {
+    let program =
+        context.filter.as_ref().filter(|_| gate == Gate::Go).map(|filter| filter.program().unwrap_or_default());
+    let told = match program {
+        Some(program) => gate::go_with(wire(context)?, program),
+        None => gate::tell(wire(context)?, gate),
+    };
+    match told {
         Err(failure) if failure.errno == Errno::EPIPE => Ok(()),
         other => other,
     }
@@ -101,6 +113,7 @@ fn wait_for(gate: Gate, context: &mut Context) -> Result<()> {
             }
             Heard::Gate(other) => return Err(Error::new(format!("heard {other:?} while waiting for {gate:?}"))),
             Heard::Listener(_) => return Err(Error::new(format!("heard Filtered while waiting for {gate:?}"))),
+            Heard::GoWith(_) => return Err(Error::new(format!("heard Go while waiting for {gate:?}"))),
             Heard::Warning(words) => log::warn!("{words}"),
             // It is the child's step that failed, not this wait.
             Heard::Failed(report) => return Err(Error { errno: None, ..report.into_error() }),
@@ -125,7 +138,7 @@ fn wait_for_end(context: &mut Context) -> Result<()> {
         match gate::hear(wire(context)?)? {
             Heard::Failed(report) => return Err(report.into_error()),
             Heard::Warning(words) => log::warn!("{words}"),
-            other @ (Heard::Gate(_) | Heard::Listener(_)) => {
+            other @ (Heard::Gate(_) | Heard::Listener(_) | Heard::GoWith(_)) => {
                 return Err(Error::new(format!("heard {other:?} while waiting for the program")));
             }
             Heard::End => return Ok(()),

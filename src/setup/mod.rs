@@ -6,6 +6,7 @@
 
 use crate::sys::exec::Program;
 use crate::sys::listener::Messenger;
+use crate::sys::seccomp::Instruction;
 use crate::sys::spent::Spent;
 use crate::sys::{Failure, Result};
 use nix::errno::Errno;
@@ -57,6 +58,8 @@ pub struct Held {
     pub program: Option<Program>,
     /// Descriptors that no step needs any more.
     pub spent: Spent,
+    /// The program of the filter, as the parent sent it.
+    pub filter: Option<Vec<Instruction>>,
     /// The thread that will hand the listener over, outside of the filter.
     pub messenger: Option<Messenger>,
     /// What the filter returned, until it is handed over.

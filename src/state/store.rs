@@ -1,7 +1,8 @@
 //! Where the facts lie: one directory per id, appearing whole, replaced file by file, gone at once.
 //!
 //! - An id is taken by renaming a finished directory into place (`RENAME_NOREPLACE`): nobody ever sees half a record.
-//! - `state.json` is written to a temporary file and renamed.
+//! - What is about to exist is `intent.json`, what exists `state.json`, written to a temporary file and renamed. Not one name for both: ext4
+//!   writes a file to the disk at once when it takes the place of another one, and who then removes it waits for that (0.3 ms).
 //! - Changes to an entry are made under `flock` on its directory; nobody holds it across a hook or while waiting.
 //! - Removing renames the directory away first: whoever wins the rename owns the rest. What a killed remover left behind is swept by the next.
 
@@ -42,6 +43,10 @@ pub struct Entry {
 pub struct Locked {
     _lock: File,
 }
+
+/// The facts before there is a first process, and from then on.
+const INTENT: &str = "intent.json";
+const FACTS: &str = "state.json";
 
 /// Bytes of a long state.json or config.json: one read takes either.
 const LONG_RECORD: usize = 16 << 10;
@@ -110,7 +115,7 @@ impl Store {
             .map(|file| spent.take(file))
             // For reading: whoever gets hold of init's descriptor can do nothing with it.
             .and_then(|()| create(dir.as_fd(), "held", OFlag::O_RDONLY))
-            .and_then(|held| Ok((write_new(dir.as_fd(), "state.json", &encode(state))?, held)));
+            .and_then(|held| Ok((write_new(dir.as_fd(), INTENT, &encode(state))?, held)));
         let (facts, held) = filled.map_err(|e| Error::from(e).at("state"))?;
         spent.take(facts);
         Ok((dir, held.into()))
@@ -186,7 +191,8 @@ impl Store {
                 return Ok(true);
             }
         }
-        for name in ["config.json", "start", "held", "state.json"] {
+        // The older facts first: whoever has the directory open takes the newer ones where it finds them.
+        for name in ["config.json", "start", "held", INTENT, FACTS] {
             let _ = unlinkat(&entry.dir, name, UnlinkatFlags::NoRemoveDir);
         }
         if unlinkat(AT_FDCWD, &away, UnlinkatFlags::RemoveDir).is_err() {
@@ -244,16 +250,24 @@ impl Entry {
 
     /// Reads the facts. An older format is understood; a newer one is refused by name.
     pub fn load(&self) -> Result<State> {
-        let read = self.read("state.json").map_err(|error| {
+        let (name, read) = match self.open_file(FACTS) {
+            Err(Errno::ENOENT) => (INTENT, self.read(INTENT)),
+            file => (FACTS, self.read_opened(file, FACTS)),
+        };
+        let read = read.map_err(|error| {
             // Whoever removes it has renamed it away first: it was found a moment ago, and is gone.
             if self.is_linked() { error } else { missing(&self.path) }
         });
-        decode(&read?).map_err(|e| e.at(self.path.join("state.json").display()))
+        decode(&read?).map_err(|e| e.at(self.path.join(name).display()))
     }
 
     /// Reads a file beside the facts.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let file = self.open_file(name).called(|| format!("openat({:?})", self.path.join(name)))?;
+        self.read_opened(self.open_file(name), name)
+    }
+
+    fn read_opened(&self, file: nix::Result<File>, name: &str) -> Result<Vec<u8>> {
+        let file = file.called(|| format!("openat({:?})", self.path.join(name)))?;
         let bytes = file::read_rest(&file, End::Less, LONG_RECORD, usize::MAX);
         bytes.called(|| format!("read({:?})", self.path.join(name))).map_err(Error::from)
     }
@@ -267,7 +281,7 @@ impl Entry {
     pub fn save(&self, state: &State) -> Result<()> {
         let transient = ".state";
         let saved = write_new(self.dir.as_fd(), transient, &encode(state)).and_then(|_| {
-            nix::fcntl::renameat(&self.dir, transient, &self.dir, "state.json").called(|| "renameat(state.json)".into())
+            nix::fcntl::renameat(&self.dir, transient, &self.dir, FACTS).called(|| format!("renameat({FACTS:?})"))
         });
         if saved.is_err() {
             let _ = unlinkat(&self.dir, transient, UnlinkatFlags::NoRemoveDir);

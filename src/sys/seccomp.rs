@@ -17,6 +17,25 @@ pub struct Instruction {
     pub k: u32,
 }
 
+impl Instruction {
+    /// As it lies in memory.
+    pub fn to_bytes(self) -> [u8; 8] {
+        let ([a, b], [c, d, e, f]) = (self.code.to_ne_bytes(), self.k.to_ne_bytes());
+        [a, b, self.jt, self.jf, c, d, e, f]
+    }
+
+    /// Out of memory: eight bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let byte = |at: usize| bytes.get(at).copied().unwrap_or_default();
+        Instruction {
+            code: u16::from_ne_bytes([byte(0), byte(1)]),
+            jt: byte(2),
+            jf: byte(3),
+            k: u32::from_ne_bytes([byte(4), byte(5), byte(6), byte(7)]),
+        }
+    }
+}
+
 /// More instructions the kernel does not take (`BPF_MAXINSNS`).
 pub const MAX_INSTRUCTIONS: usize = 4096;
 

@@ -8,6 +8,7 @@ use crate::input::config::{Device, DeviceKind, Linux, Namespace, NamespaceKind, 
 use crate::input::place::{Place, Report, quote};
 use oci_spec::runtime as oci;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// Permission bits of a device node when none are given, as runc.
 const DEVICE_MODE: u32 = 0o666;
@@ -40,7 +41,7 @@ pub fn linux(linux: &oci::Linux, place: &Place, report: &mut Report) -> Linux {
             .map(|r| resources::resources(r, &place.key("resources"), report))
             .unwrap_or_default(),
         sysctl: linux.sysctl().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
-        seccomp: linux.seccomp().as_ref().map(|s| seccomp::seccomp(s, &place.key("seccomp"), report)),
+        seccomp: linux.seccomp().as_ref().map(|s| Rc::new(seccomp::seccomp(s, &place.key("seccomp"), report))),
         rootfs_propagation: text(linux.rootfs_propagation())
             .and_then(|word| propagation(&word, &place.key("rootfsPropagation"), report)),
         masked_paths: paths(linux.masked_paths(), &place.key("maskedPaths"), report),

@@ -68,6 +68,8 @@ type Breach = (&'static str, &'static str, fn(&mut Vec<Line>));
 const MESSENGER: &str =
     "the thread that hands a listener over is made before the filter, where the profile does not grant what it takes";
 
+const SENT: &str = "a filter that the parent works out is there before the child is let go, and needed no sooner";
+
 const UNTRACED: &str = "nobody can trace the child, from its birth or from its id maps on";
 
 const BREACHES: &[Breach] = &[
@@ -104,6 +106,9 @@ const BREACHES: &[Breach] = &[
     ("the last word of the child is followed by the filter and the program alone", "user", |l| {
         move_to_end(l, |s| matches!(s, Step::Program(program::Action::CloseFrom(_))));
     }),
+    (SENT, "seccomp", |l| move_before(l, |s| *s == Step::Tell(Gate::Go), |s| matches!(s, Step::Compile(_)))),
+    (SENT, "seccomp", |l| move_before(l, |s| matches!(s, Step::Compile(_)), is_clone)),
+    (SENT, "seccomp", |l| move_before(l, is_filter, |s| *s == Step::Await(Gate::Go))),
     ("what will exist is recorded before anything is done", "bare-v1", |l| {
         move_before(l, |s| *s == Step::Record(Record::Intent), |s| matches!(s, Step::OpenTasks(_)));
     }),

@@ -30,16 +30,18 @@
 //! wait for the start, to run startContainer hooks, and the end of the rights where there is no `noNewPrivileges`. The agent answers for it.
 
 use crate::input::Fault;
-use crate::input::config::{Action, Arch, Seccomp};
+use crate::input::config::{Action, Arch, Seccomp, SeccompRule};
 use crate::sys::seccomp::{self as kernel, Instruction};
-use crate::sys::{self, Called};
+use crate::sys::{self, Called, Failure};
 use bpf::{Graph, Node, Question, Word};
 use hash::Map;
 use nix::errno::Errno;
 use notify::Notify;
 use rules::Part;
+use std::cell::OnceCell;
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 pub mod bpf;
 mod condition;
@@ -49,36 +51,89 @@ mod rules;
 pub mod simulate;
 pub mod table;
 
-/// A filter, ready to be installed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A filter. Its program is worked out when it is first asked for.
+#[derive(Clone, Debug)]
 pub struct Filter {
     /// `SECCOMP_FILTER_FLAG_*` bits; `NEW_LISTENER` is among them where a rule notifies.
     pub flags: u64,
-    /// The program.
-    pub program: Vec<Instruction>,
     /// Where a rule notifies: who is asked.
     pub notify: Option<Notify>,
+    /// Copies of a filter share what one of them has worked out.
+    source: Rc<Source>,
 }
 
-/// Compiles a profile for this machine.
-pub fn decide(profile: &Seccomp) -> Result<Filter, Vec<Fault>> {
-    const NATIVE: Arch = if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 };
-    decide_for(profile, NATIVE)
+/// What a filter is made from, and what became of it.
+#[derive(Debug)]
+struct Source {
+    profile: Rc<Seccomp>,
+    native: Arch,
+    program: OnceCell<Result<Vec<Instruction>, Fault>>,
 }
 
-/// Compiles a profile for a machine of this architecture, which is filtered whether the profile lists it or not.
-pub fn decide_for(profile: &Seccomp, native: Arch) -> Result<Filter, Vec<Fault>> {
-    let mut faults = Vec::new();
-    let flags = flags(profile, &mut faults);
-    match compile(profile, native) {
-        Ok(program) if faults.is_empty() => {
-            let notify = notifies(profile).then(|| notify::decide(profile, &program, native)).flatten();
-            return Ok(Filter { flags, program, notify });
-        }
-        Ok(_) => {}
-        Err(fault) => faults.push(fault),
+impl PartialEq for Filter {
+    fn eq(&self, other: &Filter) -> bool {
+        (self.flags, &self.notify, self.program()) == (other.flags, &other.notify, other.program())
     }
-    Err(faults)
+}
+
+impl Filter {
+    /// The program. A fault only where [`Filter::is_due`] and nobody has looked yet.
+    pub fn program(&self) -> Result<&[Instruction], &Fault> {
+        let Source { profile, native, program } = &*self.source;
+        program.get_or_init(|| compile(profile, *native)).as_deref()
+    }
+
+    /// Is it still to be worked out?
+    pub fn is_due(&self) -> bool {
+        self.source.program.get().is_none()
+    }
+
+    /// How many instructions it has; 0 where it cannot be made.
+    fn length(&self) -> usize {
+        self.program().map_or(0, <[Instruction]>::len)
+    }
+}
+
+/// This machine's architecture.
+const NATIVE: Arch = if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 };
+
+/// Checks a profile for this machine. It is compiled later if it surely can be: the parent has time for that while the child makes the mounts.
+pub fn decide(profile: &Rc<Seccomp>) -> Result<Filter, Vec<Fault>> {
+    check(Rc::clone(profile), NATIVE)
+}
+
+/// Checks and compiles a profile for a machine of this architecture, which is filtered whether the profile lists it or not.
+pub fn decide_for(profile: &Seccomp, native: Arch) -> Result<Filter, Vec<Fault>> {
+    let filter = check(Rc::new(profile.clone()), native)?;
+    filter.program().map_err(|fault| vec![fault.clone()])?;
+    Ok(filter)
+}
+
+fn check(profile: Rc<Seccomp>, native: Arch) -> Result<Filter, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let flags = flags(&profile, &mut faults);
+    let (notifies, fits) = (notifies(&profile), surely_fits(&profile));
+    let source = Source { profile, native, program: OnceCell::new() };
+    let mut filter = Filter { flags, notify: None, source: Rc::new(source) };
+    if notifies || !fits {
+        let notify = match filter.program() {
+            Ok(program) if notifies => notify::decide(&filter.source.profile, program, native),
+            Ok(_) => None,
+            Err(fault) => {
+                faults.push(fault.clone());
+                None
+            }
+        };
+        filter.notify = notify;
+    }
+    if faults.is_empty() { Ok(filter) } else { Err(faults) }
+}
+
+/// Is it so small that the kernel takes whatever comes of it? A number costs three instructions at most on each of three architectures (two that
+/// lead to it and a verdict), a condition about as much as four numbers.
+fn surely_fits(profile: &Seccomp) -> bool {
+    let numbers = profile.rules.iter().map(|rule| rule.names.len() * (1 + 4 * rule.args.len()));
+    numbers.sum::<usize>() * 9 < kernel::MAX_INSTRUCTIONS
 }
 
 /// Would this machine's filter keep the program itself from being executed? Then it could never start, and the runtime, under the filter
@@ -86,12 +141,23 @@ pub fn decide_for(profile: &Seccomp, native: Arch) -> Result<Filter, Vec<Fault>>
 pub fn refuses_execve(filter: &Filter) -> Option<Fault> {
     const GRANTED: [u32; 4] =
         [libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_LOG, libc::SECCOMP_RET_TRACE, libc::SECCOMP_RET_USER_NOTIF];
-    let arch = table::audit_arch(if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else { Arch::X86_64 });
-    let data = simulate::Data { nr: libc::SYS_execve as u32, arch, ..simulate::Data::default() };
-    let verdict = simulate::run(&filter.program, &data)?;
+    let data =
+        simulate::Data { nr: libc::SYS_execve as u32, arch: table::audit_arch(NATIVE), ..simulate::Data::default() };
+    let verdict = match filter.is_due() {
+        // What the whole says about one call is what its rules about that call say.
+        true => simulate::run(&compile(&about("execve", &filter.source.profile), NATIVE).ok()?, &data)?,
+        false => simulate::run(filter.program().ok()?, &data)?,
+    };
     let granted = GRANTED.contains(&(verdict.returned & libc::SECCOMP_RET_ACTION_FULL));
     (!granted && !verdict.read_arguments)
         .then(|| Fault::new("linux.seccomp", "refuses execve, with which the program itself is started"))
+}
+
+/// A profile of the rules about one call alone.
+fn about(name: &str, profile: &Seccomp) -> Seccomp {
+    let rules = profile.rules.iter().filter(|rule| rule.names.iter().any(|other| other == name));
+    let rules = rules.map(|rule| SeccompRule { names: vec![name.to_owned()], ..rule.clone() }).collect();
+    Seccomp { rules, ..profile.clone() }
 }
 
 /// Does anything in it ask an agent?
@@ -154,19 +220,27 @@ fn compile(profile: &Seccomp, native: Arch) -> Result<Vec<Instruction>, Fault> {
     }
 }
 
-/// Installs the filter for the calling thread. With a notifying rule the supervisor's descriptor comes back.
-pub fn apply(filter: &Filter) -> sys::Result<Option<OwnedFd>> {
-    kernel::install(filter.flags, &filter.program).called(|| filter.to_string()).map_err(|failure| {
-        match failure.errno {
-            Errno::EACCES => failure.because("a filter needs noNewPrivileges or CAP_SYS_ADMIN"),
-            Errno::EBUSY if filter.notify.is_some() => failure
-                .because("a filter that Corten itself is under has a listener already, and the kernel allows one"),
-            Errno::EINVAL if filter.flags & kernel::WAIT_KILLABLE_RECV.bit != 0 => {
-                failure.because(format!("{} needs Linux 5.19", kernel::WAIT_KILLABLE_RECV.name))
-            }
-            _ => failure,
+/// Installs the filter for the calling thread: this program, or the filter's own. With a notifying rule the supervisor's descriptor comes back.
+pub fn apply(filter: &Filter, program: Option<&[Instruction]>) -> sys::Result<Option<OwnedFd>> {
+    let program = match program {
+        Some(program) => program,
+        None => filter.program().map_err(|fault| not_made(filter, fault))?,
+    };
+    kernel::install(filter.flags, program).called(|| filter.to_string()).map_err(|failure| match failure.errno {
+        Errno::EACCES => failure.because("a filter needs noNewPrivileges or CAP_SYS_ADMIN"),
+        Errno::EBUSY if filter.notify.is_some() => {
+            failure.because("a filter that Corten itself is under has a listener already, and the kernel allows one")
         }
+        Errno::EINVAL if filter.flags & kernel::WAIT_KILLABLE_RECV.bit != 0 => {
+            failure.because(format!("{} needs Linux 5.19", kernel::WAIT_KILLABLE_RECV.name))
+        }
+        _ => failure,
     })
+}
+
+/// A filter that could not be compiled.
+pub fn not_made(filter: &Filter, fault: &Fault) -> Failure {
+    Failure::refused(filter.to_string(), Errno::E2BIG, fault.to_string())
 }
 
 /// The call, as `explain` shows it.
@@ -175,7 +249,7 @@ impl fmt::Display for Filter {
         let names: Vec<_> =
             kernel::FLAGS.iter().filter(|flag| self.flags & flag.bit != 0).map(|flag| flag.name).collect();
         let flags = if names.is_empty() { "0".to_owned() } else { names.join("|") };
-        write!(f, "seccomp(SECCOMP_SET_MODE_FILTER, {flags}, {} instructions)", self.program.len())
+        write!(f, "seccomp(SECCOMP_SET_MODE_FILTER, {flags}, {} instructions)", self.length())
     }
 }
 

@@ -10,6 +10,7 @@ use crate::setup::program::Inherited;
 use crate::setup::rootfs::Way;
 use proptest::prelude::*;
 use serde_json::Value;
+use std::rc::Rc;
 
 /// Each kind is the host's, new, or joined.
 fn namespaces() -> impl Strategy<Value = Vec<Namespace>> {
@@ -165,7 +166,7 @@ fn linux() -> impl Strategy<Value = Linux> {
                 devices: Vec::from_iter(device.then_some(fuse)),
                 resources: Resources { pids_limit: limit.then_some(9), ..Resources::default() },
                 sysctl: sysctl.then(|| ("net.ipv4.ip_forward".to_owned(), "1".to_owned())).into_iter().collect(),
-                seccomp: filter.map(|_| seccomp),
+                seccomp: filter.map(|_| Rc::new(seccomp)),
                 rootfs_propagation,
                 masked_paths,
                 readonly_paths,
