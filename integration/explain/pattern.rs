@@ -237,8 +237,15 @@ fn when(at: usize, end: usize) -> When {
 }
 
 /// What the gates say on the wire.
-const GATES: [(&str, &str); 6] =
-    [("mapped", "M"), ("prepared", "P"), ("hooked", "H"), ("ready", "R"), ("go", "G"), ("executing", "X")];
+const GATES: [(&str, &str); 7] = [
+    ("mapped", "M"),
+    ("network", "N"),
+    ("prepared", "P"),
+    ("hooked", "H"),
+    ("ready", "R"),
+    ("go", "G"),
+    ("executing", "X"),
+];
 
 impl Expected {
     /// A set of capabilities is dropped or raised one by one.

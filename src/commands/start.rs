@@ -43,7 +43,7 @@ pub fn start(invocation: &Invocation) -> Result<u8> {
         match gate::hear(&connection)? {
             Heard::Gate(Gate::Go) => accepted = true,
             Heard::Gate(Gate::Executing) => executing = true,
-            other @ (Heard::Gate(_) | Heard::Listener(_) | Heard::GoWith(_)) => {
+            other @ (Heard::Gate(_) | Heard::Listener(_) | Heard::Network(_) | Heard::GoWith(_)) => {
                 return Err(Error::new(format!("heard {other:?} from init")));
             }
             Heard::Warning(words) => log::warn!("{words}"),

@@ -11,6 +11,7 @@
 
 use crate::error::{Error, Result};
 use crate::sys::file::{self, End};
+use nix::sys::stat::stat;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::sys::utsname::uname;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub struct Host {
     pub cgroups: CgroupLayout,
     /// Effective user id of the caller.
     pub euid: u32,
+    /// Is the caller in the first user namespace? Then it owns every namespace that the caller is in.
+    pub first_user_namespace: bool,
     /// What could not be read and was assumed instead, a sentence each.
     pub assumed: Vec<String>,
 }
@@ -78,12 +81,14 @@ impl Host {
             USUAL_KERNEL
         });
         let cgroups = read_layout(&mut assumed);
-        Host { kernel, cgroups, euid: crate::sys::start::euid(), assumed }
+        // Its number is fixed: PROC_USER_INIT_INO in the kernel's proc_ns.h. By hand: `readlink /proc/self/ns/user`.
+        let first_user_namespace = stat("/proc/self/ns/user").is_ok_and(|file| file.st_ino == 0xEFFF_FFFD);
+        Host { kernel, cgroups, euid: crate::sys::start::euid(), first_user_namespace, assumed }
     }
 
     /// A fixed machine for golden tests: kernel 6.12, one cgroup2 with every controller, root.
     pub fn fixed() -> Host {
-        Host { kernel: USUAL_KERNEL, cgroups: usual_layout(), euid: 0, assumed: Vec::new() }
+        Host { kernel: USUAL_KERNEL, cgroups: usual_layout(), euid: 0, first_user_namespace: true, assumed: Vec::new() }
     }
 
     /// The same machine with eight v1 hierarchies, two of them joint, and systemd's named one.

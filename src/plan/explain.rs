@@ -146,6 +146,7 @@ impl Gate {
     pub fn word(self) -> &'static str {
         match self {
             Gate::Mapped => "mapped",
+            Gate::Network => "network",
             Gate::Prepared => "prepared",
             Gate::Hooked => "hooked",
             Gate::Ready => "ready",

@@ -90,12 +90,14 @@ pub const LAWS: &[Law] = &[
                 _ => None,
             })
             .collect();
+        let news = count(lines, |step| *step == Step::Namespace(namespaces::Action::NewNetwork));
         changed == restored
-            && count(lines, |s| matches!(s, Step::Namespace(namespaces::Action::Restore(_)))) == changed.len()
+            && count(lines, |s| matches!(s, Step::Namespace(namespaces::Action::Restore(_)))) == changed.len() + news
     }),
     ("each namespace that was opened is entered once", |lines| {
         let mut opened = kinds(lines, |action| match action {
             namespaces::Action::Open(kind, _) => Some(*kind),
+            namespaces::Action::NewNetwork => Some(NamespaceKind::Network),
             _ => None,
         });
         let mut entered = kinds(lines, |action| match action {
@@ -138,6 +140,36 @@ pub const LAWS: &[Law] = &[
             && has(lines, |step| *step == Step::Session)
             && has(lines, terminal) == has(lines, |step| matches!(step, Step::Console(_)))
             && !(has(lines, terminal) && has(lines, |step| matches!(step, Step::User(user::Action::Stdio(_)))))
+    }),
+    (
+        "the parent makes a network only after the clone, brings it up, hands it on and leaves it, before anything else",
+        |lines| {
+            let at = |step: Step| parent(lines).position(|other| *other == step);
+            let namespace = |action| at(Step::Namespace(action));
+            let made = namespace(namespaces::Action::NewNetwork);
+            let [up, told, left] = [
+                namespace(namespaces::Action::LoopbackUp),
+                at(Step::Tell(Gate::Network)),
+                namespace(namespaces::Action::Restore(NamespaceKind::Network)),
+            ];
+            let Some(made) = made else { return told.is_none() && left.is_none() };
+            let own_hooks = has(lines, |step| matches!(step, Step::Hooks(hooks::Kind::CreateContainer, _)));
+            let order = if own_hooks { [up, told, left] } else { [told, up, left] };
+            order == [1, 2, 3].map(|more| Some(made + more))
+                && parent(lines).position(is_clone).is_some_and(|at| at < made)
+        },
+    ),
+    ("the child enters the network that it is given at once, and before it makes anything that shows one", |lines| {
+        let enters = |step: &Step| *step == Step::Namespace(namespaces::Action::Join(NamespaceKind::Network));
+        let shows = |step: &Step| {
+            matches!(step, Step::Sysctl(_) | Step::Hooks(..) | Step::Tell(Gate::Prepared))
+                || matches!(step, Step::Rootfs(rootfs::Action::Pivot { .. } | rootfs::Action::Move { .. }))
+                || matches!(step, Step::Mount(action) if action.sees_network())
+        };
+        let heard = child(lines).position(|step| *step == Step::Await(Gate::Network));
+        heard.is_none_or(|at| {
+            child(lines).position(enters) == Some(at + 1) && child(lines).position(shows).is_none_or(|shown| at < shown)
+        })
     }),
     ("paths of the host are opened before the parent is inside", |lines| {
         let inside = |step: &Step| matches!(step, Step::Namespace(namespaces::Action::JoinProcess(..)));
@@ -534,9 +566,8 @@ fn can(side: Side, step: &Step) -> bool {
         | Step::Notify(_) => side == Side::Parent,
         Step::Hold(_) | Step::Clone(_) | Step::PidFile(_) | Step::OpenPidFile(_) => side == Side::Parent,
         Step::IdMap(idmap::Action::Write(..)) => side == Side::Parent,
-        Step::Namespace(
-            Namespace::Join(_) | Namespace::JoinLate(_) | Namespace::Unshare(_) | Namespace::LoopbackUp,
-        ) => side == Side::Child,
+        Step::Namespace(Namespace::Join(_) | Namespace::JoinLate(_) | Namespace::Unshare(_)) => side == Side::Child,
+        Step::Namespace(Namespace::LoopbackUp) => true,
         Step::Namespace(_) => side == Side::Parent,
         Step::Mount(action) => (side == Side::Parent) == action.is_early(),
         Step::Hooks(kind, _) => {

@@ -15,7 +15,7 @@ use crate::input::Fault;
 use crate::input::config::{Config, ConsoleSize, Namespace, NamespaceKind, Process};
 use crate::input::host::{CgroupLayout, Host};
 use crate::setup::cgroup::Cgroup;
-use crate::setup::namespaces::Birth;
+use crate::setup::namespaces::{Birth, Return};
 use crate::setup::program::Inherited;
 use crate::setup::rootfs::Way;
 use crate::setup::{
@@ -138,6 +138,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
         &linux.namespaces,
         &linux.time_offsets,
         if unified { Birth::InCgroup } else { Birth::Elsewhere },
+        if host.first_user_namespace { Return::Possible } else { Return::Doubtful },
     );
 
     // Everything that can be wrong is found before anything is done, and reported together.
@@ -242,6 +243,9 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             "hooks and timers belong to the host's",
         );
     }
+    if arrangement.network_meanwhile {
+        network_meanwhile(&mut plan, config);
+    }
     if users {
         plan.parent(
             Step::IdMap(idmap::Action::Write(idmap::Map::Users, linux.uid_mappings.clone())),
@@ -313,7 +317,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     if let Some(action) = label::keyring(process, &request.id, request.keyring) {
         plan.child(Step::Label(action), "", "the caller's session keys are not the container's");
     }
-    if new(NamespaceKind::Network) {
+    if new(NamespaceKind::Network) && !arrangement.network_meanwhile {
         plan.child(
             Step::Namespace(namespaces::Action::LoopbackUp),
             "linux.namespaces network",
@@ -332,7 +336,12 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     for action in root.open {
         plan.child(Step::Rootfs(action), "root", "no mount made here may reach the host, so before the first one");
     }
+    let mut outside = arrangement.network_meanwhile;
     for action in mounted {
+        if outside && action.sees_network() {
+            enter_network(&mut plan);
+            outside = false;
+        }
         let place = format!("{} {}", action.place, action.target.display());
         plan.child(Step::Mount(action), place, "before the root is entered: its source is a path of the host");
     }
@@ -352,6 +361,9 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
                 "from the container's own devpts; its master goes to who watches",
             );
         }
+    }
+    if outside {
+        enter_network(&mut plan);
     }
     hooks_before_pivot(&mut plan, config);
     for action in root.enter {
@@ -383,6 +395,43 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     let tail = Tail::Container { start: request.start, pid_file: request.pid_file.clone() };
     become_program(&mut plan, process, config, program, filter, &tail);
     Ok((plan, cgroup))
+}
+
+/// The parent's part of the network: the new namespace is handed on, and left.
+fn network_meanwhile(plan: &mut Plan, config: &Config) {
+    let place = "linux.namespaces network";
+    plan.parent(
+        Step::Namespace(namespaces::Action::NewNetwork),
+        place,
+        "it takes the kernel as long as all the others together: the child is at work meanwhile",
+    );
+    let up = Step::Namespace(namespaces::Action::LoopbackUp);
+    let told = Step::Tell(Gate::Network);
+    let why = "the child could not open it: this process is not in its /proc";
+    // The child's own hooks may want the network, and nothing else before the program does: the child need not wait for it.
+    if config.hooks.create_container.is_empty() {
+        plan.parent(told, place, why);
+        plan.parent(up, place, "a new network namespace has only a lo that is down; the program will find it up");
+    } else {
+        plan.parent(up, place, "a new network namespace has only a lo that is down; the child's hooks will find it up");
+        plan.parent(told, place, why);
+    }
+    plan.parent(
+        Step::Namespace(namespaces::Action::Restore(NamespaceKind::Network)),
+        place,
+        "hooks belong to the host's",
+    );
+}
+
+/// The child's part.
+fn enter_network(plan: &mut Plan) {
+    let place = "linux.namespaces network";
+    plan.child(Step::Await(Gate::Network), place, "before the first mount that shows a network");
+    plan.child(
+        Step::Namespace(namespaces::Action::Join(NamespaceKind::Network)),
+        place,
+        "before the first mount that shows a network",
+    );
 }
 
 /// prestart and createRuntime hooks look at the container from outside, createContainer hooks from inside, all before pivot_root.

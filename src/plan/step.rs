@@ -21,6 +21,8 @@ pub enum Side {
 pub enum Gate {
     /// The id maps are written.
     Mapped,
+    /// The network namespace is made, and here it is.
+    Network,
     /// Everything that hooks may look at is there.
     Prepared,
     /// The hooks ran.
@@ -38,8 +40,9 @@ pub enum Gate {
 }
 
 impl Gate {
-    const LETTERS: [(Gate, u8); 8] = [
+    const LETTERS: [(Gate, u8); 9] = [
         (Gate::Mapped, b'M'),
+        (Gate::Network, b'N'),
         (Gate::Prepared, b'P'),
         (Gate::Hooked, b'H'),
         (Gate::Ready, b'R'),

@@ -141,6 +141,7 @@ fn hand_over(context: &mut Context) -> Result<()> {
 fn wait_for(gate: Gate, context: &mut Context) -> Result<()> {
     match gate::hear(wire(context)?)? {
         Heard::Gate(heard) if heard == gate => {}
+        Heard::Network(namespace) if gate == Gate::Network => context.namespaces.take_network(namespace),
         Heard::GoWith(program) if gate == Gate::Go => context.held.filter = Some(program),
         _ => exit_now(1),
     }

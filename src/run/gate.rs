@@ -3,6 +3,7 @@
 //! | gate | from | to | meaning |
 //! |---|---|---|---|
 //! | `Mapped` | parent | child | the id maps are written: become root of the user namespace |
+//! | `Network` | parent | child | the network namespace comes with the message |
 //! | `Prepared` | child | parent | namespaces and mounts are there, the old root still is: hooks may run |
 //! | `Hooked` | parent | child | they did |
 //! | `Ready` | child | parent | `create`: nothing is left but to be started |
@@ -23,7 +24,7 @@ use crate::sys::seccomp::Instruction;
 use crate::sys::{Failure, Result, socket};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// What can arrive.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub enum Heard {
     Gate(Gate),
     /// It is through [`Gate::Filtered`].
     Listener(OwnedFd),
+    /// It is through [`Gate::Network`].
+    Network(OwnedFd),
     /// One of the child's steps did not succeed.
     Failed(Box<Report>),
     /// [`Gate::Go`], and with it the program of the filter that is to be installed.
@@ -107,6 +110,11 @@ pub fn warn(to: impl AsFd, words: &str) {
     let _ = socket::send(to, &bytes, None);
 }
 
+/// [`Gate::Network`], with the namespace.
+pub fn network(to: impl AsFd, namespace: &OwnedFd) -> Result<()> {
+    socket::send(to, &[Gate::Network.letter()], Some(namespace.as_raw_fd()))
+}
+
 /// [`Gate::Go`], with the program of the filter.
 pub fn go_with(to: impl AsFd, program: &[Instruction]) -> Result<()> {
     let mut bytes = Vec::with_capacity(1 + size_of_val(program));
@@ -133,6 +141,7 @@ pub fn hear(from: impl AsFd) -> Result<Heard> {
         }
         Some((&letter, [])) => match (Gate::from_letter(letter), message.fd) {
             (Some(Gate::Filtered), listener) => listener.map(Heard::Listener).ok_or_else(garbled),
+            (Some(Gate::Network), network) => network.map(Heard::Network).ok_or_else(garbled),
             (gate, _) => gate.map(Heard::Gate).ok_or_else(garbled),
         },
         _ => Err(garbled()),

@@ -1,6 +1,7 @@
 //! What to do about it: one table, keyed by the step and the errno.
 
 use crate::plan::step::Step;
+use crate::setup::namespaces::Action as Namespace;
 use crate::sys::Failure;
 use nix::errno::Errno;
 
@@ -11,7 +12,9 @@ pub fn hint(step: &Step, failure: &Failure) -> Option<String> {
         (Step::Cgroup(_), Errno::EACCES | Errno::EPERM) => "making cgroups needs root, or a delegated subtree",
         (Step::Cgroup(_), Errno::ENOSPC) => "too many cgroups: see /proc/cgroups and cgroup.max.descendants",
         (Step::Clone(_), Errno::EPERM) => "making namespaces needs root (CAP_SYS_ADMIN)",
-        (Step::Clone(_), Errno::ENOSPC) => "a limit in /proc/sys/user/max_*_namespaces is reached",
+        (Step::Clone(_) | Step::Namespace(Namespace::NewNetwork | Namespace::Unshare(_)), Errno::ENOSPC) => {
+            "a limit in /proc/sys/user/max_*_namespaces is reached"
+        }
         (Step::Clone(_), Errno::EAGAIN) => "a limit on processes is reached: RLIMIT_NPROC, pids.max or kernel.pid_max",
         (Step::IdMap(_), Errno::EINVAL) => "the ranges must not overlap, and id 0 must be mapped",
         (Step::Console(_), Errno::ENOENT | Errno::ECONNREFUSED) => {

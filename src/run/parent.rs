@@ -92,12 +92,14 @@ fn wire(context: &Context) -> crate::sys::Result<&OwnedFd> {
 fn tell(context: &Context, gate: Gate) -> crate::sys::Result<()> {
     let program =
         context.filter.as_ref().filter(|_| gate == Gate::Go).map(|filter| filter.program().unwrap_or_default());
-    let told = match program {
-        Some(program) => gate::go_with(wire(context)?, program),
-        None => gate::tell(wire(context)?, gate),
+    let told = match (program, &context.namespaces.network) {
+        (Some(program), _) => gate::go_with(wire(context)?, program),
+        (None, Some(network)) if gate == Gate::Network => gate::network(wire(context)?, network),
+        (None, _) => gate::tell(wire(context)?, gate),
     };
     match told {
-        Err(failure) if failure.errno == Errno::EPIPE => Ok(()),
+        // Reset: it ended without having read all that it was told.
+        Err(failure) if matches!(failure.errno, Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
         other => other,
     }
 }
@@ -113,7 +115,9 @@ fn wait_for(gate: Gate, context: &mut Context) -> Result<()> {
             }
             Heard::Gate(other) => return Err(Error::new(format!("heard {other:?} while waiting for {gate:?}"))),
             Heard::Listener(_) => return Err(Error::new(format!("heard Filtered while waiting for {gate:?}"))),
-            Heard::GoWith(_) => return Err(Error::new(format!("heard Go while waiting for {gate:?}"))),
+            other @ (Heard::GoWith(_) | Heard::Network(_)) => {
+                return Err(Error::new(format!("heard {other:?} while waiting for {gate:?}")));
+            }
             Heard::Warning(words) => log::warn!("{words}"),
             // It is the child's step that failed, not this wait.
             Heard::Failed(report) => return Err(Error { errno: None, ..report.into_error() }),
@@ -138,7 +142,7 @@ fn wait_for_end(context: &mut Context) -> Result<()> {
         match gate::hear(wire(context)?)? {
             Heard::Failed(report) => return Err(report.into_error()),
             Heard::Warning(words) => log::warn!("{words}"),
-            other @ (Heard::Gate(_) | Heard::Listener(_) | Heard::GoWith(_)) => {
+            other @ (Heard::Gate(_) | Heard::Listener(_) | Heard::Network(_) | Heard::GoWith(_)) => {
                 return Err(Error::new(format!("heard {other:?} while waiting for the program")));
             }
             Heard::End => return Ok(()),

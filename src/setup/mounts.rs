@@ -266,6 +266,12 @@ impl Action {
     pub fn is_early(&self) -> bool {
         matches!(self.what, What::Early(_))
     }
+
+    /// Does what is mounted depend on the network namespace of who mounts it? sysfs shows its devices, a network's file system speaks through it.
+    pub fn sees_network(&self) -> bool {
+        const BLIND: [&str; 5] = ["proc", "tmpfs", "devpts", "mqueue", "cgroup2"];
+        matches!(&self.what, What::New(new) if !BLIND.contains(&new.kind.as_str()))
+    }
 }
 
 /// Decides the mounts, in order. All faults at once.

@@ -68,6 +68,10 @@ type Breach = (&'static str, &'static str, fn(&mut Vec<Line>));
 const MESSENGER: &str =
     "the thread that hands a listener over is made before the filter, where the profile does not grant what it takes";
 
+const HANDED_ON: &str =
+    "the parent makes a network only after the clone, brings it up, hands it on and leaves it, before anything else";
+const ENTERED: &str =
+    "the child enters the network that it is given at once, and before it makes anything that shows one";
 const SENT: &str = "a filter that the parent works out is there before the child is let go, and needed no sooner";
 
 const UNTRACED: &str = "nobody can trace the child, from its birth or from its id maps on";
@@ -105,6 +109,14 @@ const BREACHES: &[Breach] = &[
     }),
     ("the last word of the child is followed by the filter and the program alone", "user", |l| {
         move_to_end(l, |s| matches!(s, Step::Program(program::Action::CloseFrom(_))));
+    }),
+    (HANDED_ON, "new-net", |l| {
+        remove(l, |s| *s == Step::Namespace(namespaces::Action::Restore(NamespaceKind::Network)))
+    }),
+    (HANDED_ON, "new-net", |l| move_before(l, |s| *s == Step::Namespace(namespaces::Action::NewNetwork), is_clone)),
+    (ENTERED, "spec-v2", |l| {
+        let sysfs = |s: &Step| matches!(s, Step::Mount(action) if action.sees_network());
+        move_before(l, sysfs, |s| *s == Step::Await(Gate::Network));
     }),
     (SENT, "seccomp", |l| move_before(l, |s| *s == Step::Tell(Gate::Go), |s| matches!(s, Step::Compile(_)))),
     (SENT, "seccomp", |l| move_before(l, |s| matches!(s, Step::Compile(_)), is_clone)),
