@@ -5,7 +5,7 @@
 //! `readelf -h corten | grep Entry`, and `LD_SHOW_AUXV=1 true`.
 //!
 //! **What we do.** What executes itself again ([`corten::sys::seal`]) starts twice, and the first start is thrown away: its relocations, its
-//! thread's storage, its arena are fifty page faults for nothing. So the seal is tried here, where there is nothing yet: three questions to
+//! thread's storage, its arena are 25 page faults for nothing. So the seal is tried here, where there is nothing yet: four questions to
 //! the stack, four system calls. This is a short cut, not the truth: whatever is unusual, or refused, is left to
 //! [`protect`](corten::sys::seal::protect), which looks again in any case, knows the other way, and has the words for what goes wrong.
 //! *Rejected:* std's or libc's hooks before `main` (`.init_array`): both come after the relocation, which is most of the cost.
@@ -65,6 +65,7 @@ unsafe extern "C" fn _corten_start() {
 const VERBS: [u64; 3] = [name(seal::EXPOSED[0]), name(seal::EXPOSED[1]), name(seal::EXPOSED[2])];
 const TRACE: u64 = name("--trace");
 const TRACE_TO: u64 = name("--trace=");
+const DESCRIPTOR: u64 = name("/dev/fd/");
 const EXE: *const c_char = seal::EXE.as_ptr();
 const EMPTY: *const c_char = c"".as_ptr();
 
@@ -106,6 +107,8 @@ struct Asked {
     trace: bool,
     /// The effective user is root.
     root: bool,
+    /// It was executed by a descriptor, as its sealed self is.
+    by_descriptor: bool,
 }
 
 /// Reads count, words, null, environment, null, and pairs of the auxiliary vector up to AT_NULL.
@@ -114,7 +117,7 @@ struct Asked {
 ///
 /// `stack` points to these.
 unsafe fn read(stack: *const usize) -> Asked {
-    let mut asked = Asked { exposed: false, trace: false, root: false };
+    let mut asked = Asked { exposed: false, trace: false, root: false, by_descriptor: false };
     // SAFETY: the vector's end is the last that is read, and each pointer to a word is a string that ends with NUL.
     unsafe {
         let mut at = stack.wrapping_add(1);
@@ -133,7 +136,9 @@ unsafe fn read(stack: *const usize) -> Asked {
         }
         at = at.wrapping_add(1);
         while *at != libc::AT_NULL as usize {
-            asked.root |= *at == libc::AT_EUID as usize && *at.wrapping_add(1) == 0;
+            let value = *at.wrapping_add(1);
+            asked.root |= *at == libc::AT_EUID as usize && value == 0;
+            asked.by_descriptor |= *at == libc::AT_EXECFN as usize && head(value as *const u8) == DESCRIPTOR;
             at = at.wrapping_add(2);
         }
     }
@@ -157,7 +162,7 @@ unsafe extern "C" fn early(stack: *mut usize) {
     let began = clock::ticks();
     // SAFETY: the caller's word.
     let asked = unsafe { read(stack) };
-    if !asked.exposed || !asked.root {
+    if !asked.exposed || !asked.root || asked.by_descriptor {
         return;
     }
     let mut place = MaybeUninit::<Place>::uninit();
@@ -309,7 +314,7 @@ mod tests {
         _texts: Vec<CString>,
     }
 
-    fn stack(words: &[&str], environment: &[&str], euid: usize) -> Stack {
+    fn stack(words: &[&str], environment: &[&str], euid: usize, file: &CStr) -> Stack {
         let texts: Vec<_> = words.iter().chain(environment).map(|text| CString::new(*text).unwrap()).collect();
         let mut pointers = texts.iter().map(|text| text.as_ptr().addr());
         let mut places = vec![words.len()];
@@ -317,13 +322,14 @@ mod tests {
         places.push(0);
         places.extend(pointers);
         places.push(0);
-        places.extend([libc::AT_UID as usize, 7, libc::AT_EUID as usize, euid, libc::AT_NULL as usize, 0]);
+        places.extend([libc::AT_UID as usize, 7, libc::AT_EUID as usize, euid]);
+        places.extend([libc::AT_EXECFN as usize, file.as_ptr().addr(), libc::AT_NULL as usize, 0]);
         Stack { places, _texts: texts }
     }
 
-    fn read_from(words: &[&str], euid: usize) -> Asked {
+    fn read_from(words: &[&str], euid: usize, file: &CStr) -> Asked {
         // SAFETY: what `stack` makes.
-        unsafe { read(stack(words, &["run=create", "exec"], euid).places.as_ptr()) }
+        unsafe { read(stack(words, &["run=create", "exec"], euid, file).places.as_ptr()) }
     }
 
     #[test]
@@ -347,7 +353,7 @@ mod tests {
                 for third in pool {
                     let words = ["corten", first, second, third];
                     let owned: Vec<_> = words.iter().map(OsString::from).collect();
-                    let asked = read_from(&words, 0);
+                    let asked = read_from(&words, 0, c"/bin/corten");
                     let exposed = guess_verb(&owned).is_some_and(|verb| seal::EXPOSED.contains(&verb.as_str()));
                     assert!(asked.exposed || !exposed, "{words:?}");
                     assert_eq!(asked.trace, asks_trace(&owned), "{words:?}");
@@ -362,15 +368,18 @@ mod tests {
         for words in
             [&[][..], &["corten"], &["corten", "delete", "web"], &["corten", "create-not"], &["corten", "running"]]
         {
-            assert!(!read_from(words, 0).exposed, "{words:?}");
+            assert!(!read_from(words, 0, c"corten").exposed, "{words:?}");
         }
-        assert!(!read_from(&["corten", "run", "web"], 1000).root);
+        assert!(!read_from(&["corten", "run", "web"], 1000, c"").root);
+        for (file, by_descriptor) in [(c"/dev/fd/3", true), (c"/dev/fd", false), (c"/usr/bin/corten", false)] {
+            assert_eq!(read_from(&["corten", "run", "web"], 0, file).by_descriptor, by_descriptor, "{file:?}");
+        }
     }
 
     #[test]
     fn the_beginning_is_handed_on_and_taken_back() {
         for words in [&["corten", "run", "--trace", "web"][..], &["corten"], &[]] {
-            let mut made = stack(words, &["A=b"], 0);
+            let mut made = stack(words, &["A=b"], 0, c"");
             let before = made.places.clone();
             let mut text = MaybeUninit::<Text>::uninit();
             // SAFETY: memory for the text, which is then whole; and what `stack` makes.

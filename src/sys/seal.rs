@@ -10,6 +10,10 @@
 //! descriptor of the clone is open, so that one closes itself at the execve. Rejected: a copy in a memfd, at three times the cost and a
 //! megabyte of memory; that is the way out only where a mount cannot be cloned.
 //!
+//! **Where.** First at the very first instruction of the program (`sys/early.rs`), which is a short cut for the usual case: whatever is refused there
+//! comes here, where `main` begins. What remains of the cost is the kernel's: the execve, and the end of the clone, for
+//! which it waits until no processor looks at that mount any more.
+//!
 //! **Not done** when the file lies on a read-only mount, or is sealed already: that also ends the recursion.
 
 use super::{Called, Failure, Result, check};
