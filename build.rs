@@ -1,4 +1,4 @@
-//! Tells the program which commit it was built from (`--version`), and has the linker pack what start-up must relocate.
+//! Tells the program which commit it was built from (`--version`), and tells the linker where it begins, and to pack what start-up must relocate.
 use std::process::Command;
 
 fn main() {
@@ -19,6 +19,8 @@ fn main() {
     if musl && compiler().is_some_and(|minor| minor >= 93) {
         println!("cargo::rustc-link-arg-bin=corten=-Wl,-z,pack-relative-relocs");
     }
+    // Where the kernel begins: src/sys/early.rs.
+    println!("cargo::rustc-link-arg-bin=corten=-Wl,-e,_corten_start");
     println!("cargo::rerun-if-changed=build.rs");
 }
 

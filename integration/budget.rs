@@ -58,7 +58,7 @@ fn run() {
     let b = bundle(&["/bin/true"]);
     b.write_config();
     let n = count(&b, &["run", "-b", "bundle", &b.id]);
-    within("run", n, 391, 299);
+    within("run", n, 389, 297);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn exec() {
     let b = bundle(&["sleep", "1000"]);
     let _c = b.start();
     let n = count(&b, &["exec", &b.id, "/bin/true"]);
-    within("exec", n, 145, 125);
+    within("exec", n, 143, 123);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn create_start_state_delete() {
     let table = host::read(b.path("count"));
     let total = table.lines().rev().find(|l| l.trim_end().ends_with("total")).expect("a total");
     let n: u64 = total.split_whitespace().nth(3).unwrap().parse().unwrap();
-    within("create", n, 366, 283);
+    within("create", n, 364, 281);
     let c = b.create();
     within("start", count(&b, &["start", &b.id]), 42, 42);
     within("state", count(&b, &["state", &b.id]), 44, 44);

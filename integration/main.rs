@@ -36,6 +36,7 @@ mod namespaces;
 mod notify;
 mod process;
 mod readme;
+mod seal;
 mod seccomp;
 mod security;
 mod signals;

@@ -4,6 +4,8 @@
 use corten::{cli, commands, error::Error, logger, sys};
 use std::ffi::OsString;
 
+#[path = "sys/early.rs"]
+mod early;
 #[cfg(not(test))]
 #[path = "sys/entry.rs"]
 mod entry;

@@ -13,7 +13,7 @@
 use std::time::SystemTime;
 
 /// The variable that hands [`ticks`] of the beginning on to the sealed program.
-const HANDED_ON: &str = "CORTEN_BEGAN";
+pub const HANDED_ON: &str = "CORTEN_BEGAN";
 
 /// The processor's counter now.
 #[inline]

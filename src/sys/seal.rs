@@ -10,6 +10,10 @@
 //! descriptor of the clone is open, so that one closes itself at the execve. Rejected: a copy in a memfd, at three times the cost and a
 //! megabyte of memory; that is the way out only where a mount cannot be cloned.
 //!
+//! **Where.** First at the very first instruction of the program (`sys/early.rs`), which is a short cut for the usual case: whatever is refused there
+//! comes here, where `main` begins. What remains of the cost is the kernel's: the execve, and the end of the clone, for
+//! which it waits until no processor looks at that mount any more.
+//!
 //! **Not done** when the file lies on a read-only mount, or is sealed already: that also ends the recursion.
 
 use super::{Called, Failure, Result, check};
@@ -23,20 +27,30 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// The verbs that run while a container's processes can see them.
-const EXPOSED: [&str; 3] = ["run", "create", "exec"];
+pub const EXPOSED: [&str; 3] = ["run", "create", "exec"];
+/// Our own file.
+pub const EXE: &CStr = c"/proc/self/exe";
 const READ: OFlag = OFlag::O_RDONLY.union(OFlag::O_CLOEXEC);
-const OPEN_TREE_CLONE: u64 = 1;
+/// open_tree(2): a detached clone, not the mount itself.
+pub const OPEN_TREE_CLONE: u64 = 1;
+/// The clone closes itself at execve; a build for one test leaves it open, so that the test of the attack can be seen to fail.
+pub const CLOSE_ON_EXEC: u64 = if cfg!(feature = "leak-seal") { 0 } else { libc::O_CLOEXEC as u64 };
 const MOUNT_ATTR_RDONLY: u64 = 1;
 /// Every seal that keeps a memfd's content: `F_SEAL_SEAL|SHRINK|GROW|WRITE`.
 const SEALS: i32 = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
 
+/// `struct mount_attr` of mount_setattr(2).
 #[repr(C)]
-struct MountAttributes {
+#[derive(Debug)]
+pub struct MountAttributes {
     set: u64,
     clear: u64,
     propagation: u64,
     userns: u64,
 }
+
+/// What the clone becomes.
+pub const READ_ONLY: MountAttributes = MountAttributes { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns: 0 };
 
 /// Re-executes the program from its sealed self, if the verb is one that a container can see. Returns when nothing is to do.
 /// `began` is handed on: see [`handed_on`](super::clock::handed_on).
@@ -44,11 +58,10 @@ pub fn protect(verb: Option<&str>, words: &[OsString], began: Option<u64>) -> Re
     if !verb.is_some_and(|verb| EXPOSED.contains(&verb)) || super::start::euid() != 0 {
         return Ok(());
     }
-    let exe = c"/proc/self/exe";
-    if is_safe(exe)? {
+    if is_safe(EXE)? {
         return Ok(());
     }
-    let sealed = clone_read_only(exe).or_else(|_| copy_to_memory(exe))?;
+    let sealed = clone_read_only(EXE).or_else(|_| copy_to_memory(EXE))?;
     if let Some(began) = began {
         super::clock::hand_on(began);
     }
@@ -72,20 +85,15 @@ fn is_safe(exe: &CStr) -> Result<bool> {
     Ok(seals >= 0 && seals & SEALS == SEALS)
 }
 
-/// The clone closes itself at execve; a build for one test leaves it open, so that the test of the attack can be seen to fail.
-fn close_on_exec() -> u64 {
-    if cfg!(feature = "leak-seal") { 0 } else { libc::O_CLOEXEC as u64 }
-}
-
 fn clone_read_only(exe: &CStr) -> Result<OwnedFd> {
     // SAFETY: a path that ends with NUL, and integers; the descriptor that is returned is ours alone.
     let clone = unsafe {
         let fd =
-            libc::syscall(libc::SYS_open_tree, AT_FDCWD.as_raw_fd(), exe.as_ptr(), OPEN_TREE_CLONE | close_on_exec());
+            libc::syscall(libc::SYS_open_tree, AT_FDCWD.as_raw_fd(), exe.as_ptr(), OPEN_TREE_CLONE | CLOSE_ON_EXEC);
         check(fd).map(|fd| OwnedFd::from_raw_fd(fd as RawFd))
     }
     .called(|| "open_tree(\"/proc/self/exe\", OPEN_TREE_CLONE)".into())?;
-    let attributes = MountAttributes { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, userns: 0 };
+    let attributes = READ_ONLY;
     // SAFETY: an empty path for AT_EMPTY_PATH, and a struct of the size that is given, alive until the call returns.
     check(unsafe {
         libc::syscall(

@@ -1,0 +1,87 @@
+//! The sealed binary: when, and by which of its ways. The attacks on it are in `security`.
+
+use crate::harness::{Bundle, host, runtime};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::statvfs::{FsFlags, statvfs};
+
+/// The names of the program's own calls, in order. `more` are strace's options.
+#[track_caller]
+fn calls(b: &Bundle, more: &[&str], words: &[&str]) -> Vec<String> {
+    let binary = b.binary.to_str().unwrap();
+    b.host("strace").args(["-qq", "-o", "calls"]).args(more).args([binary, "--root", "root"]).args(words).run();
+    let text = host::read(b.path("calls"));
+    text.lines().filter_map(|line| line.split_once('(')).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// A dynamic linker starts before any program: PT_INTERP in the program headers.
+fn is_dynamic(binary: &std::path::Path) -> bool {
+    let file = std::fs::read(binary).unwrap();
+    let short = |at: usize| usize::from(u16::from_ne_bytes(file[at..at + 2].try_into().unwrap()));
+    let headers = usize::try_from(u64::from_ne_bytes(file[32..40].try_into().unwrap())).unwrap();
+    (0..short(56)).any(|n| short(headers + n * short(54)) == 3)
+}
+
+/// The first start ends before libc has made a call: what the kernel jumps to is our own entry, and the linker has not dropped it.
+#[test]
+fn comes_before_libc() {
+    corten_only!("an entry of its own");
+    if !host::has_program("strace") {
+        skip!("strace is not installed");
+    }
+    if is_dynamic(&runtime().path) {
+        skip!("this build is linked dynamically: ld.so makes the first calls");
+    }
+    // A copy, which does not lie on a read-only mount.
+    let b = Bundle::busybox().with_copy_of(&runtime().path);
+    for (words, sealed) in [
+        (&["run", "-b", "none", &b.id][..], true),
+        (&["--log", "log", "create", "-b", "none", &b.id], true),
+        (&["exec", &b.id, "true"], true),
+        (&["run", "--trace", "-b", "none", &b.id], true),
+        (&["list"], false),
+    ] {
+        let calls = calls(&b, &[], words);
+        let first = ["execve", "statfs", "open_tree", "mount_setattr", "execveat"];
+        assert_eq!(calls.starts_with(&first.map(str::to_owned)), sealed, "{words:?}: {calls:#?}");
+        // And then it is seen to be so, twice: here, and in main.
+        let again = calls.iter().filter(|name| ["open_tree", "execveat"].contains(&name.as_str())).count();
+        assert_eq!(again, if sealed { 2 } else { 0 }, "{words:?}: {calls:#?}");
+    }
+}
+
+/// Where the short cut is refused main goes the same way, and where that is refused too, by memory.
+#[test]
+fn holds_where_a_clone_is_refused() {
+    corten_only!("a seal in three tries");
+    if !host::has_program("strace") {
+        skip!("strace is not installed");
+    }
+    for (refused, in_memory) in [
+        (&[][..], false),
+        (&["-e", "inject=open_tree:error=EPERM:when=1"], false),
+        (&["-e", "inject=mount_setattr:error=EPERM:when=1"], false),
+        (&["-e", "inject=execveat:error=EACCES:when=1"], false),
+        (&["-e", "inject=open_tree:error=EPERM:when=1..2"], true),
+        (&["-e", "inject=mount_setattr:error=EPERM:when=1..2"], true),
+    ] {
+        let b = Bundle::busybox().with_copy_of(&runtime().path).args(["sleep", "1000"]);
+        b.write_config();
+        // With a trace, whose beginning is put among the words and taken back.
+        let calls = calls(&b, refused, &["create", "--trace=times", "-b", "bundle", &b.id]);
+        let c = b.adopt(&b.id);
+        assert_eq!(c.status(), "created", "{refused:?}: {calls:#?}");
+        // What waits to be started executes the runtime's file.
+        let exe = format!("/proc/{}/exe", c.pid());
+        if in_memory {
+            let file = std::fs::File::open(&exe).unwrap();
+            let seals = SealFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GET_SEALS).expect("a memfd"));
+            assert!(seals.contains(SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL), "{refused:?}: {seals:?}");
+        } else {
+            let flags = statvfs(exe.as_str()).unwrap().flags();
+            assert!(flags.contains(FsFlags::ST_RDONLY), "{refused:?}: {flags:?}");
+        }
+        let head = host::read(b.path("times")).lines().next().unwrap_or_default().to_owned();
+        assert!(head.starts_with("trace of ") && !head.contains("sealed 0.0"), "{refused:?}: {head}");
+        b.cli(["delete", "--force", &b.id]).ok();
+    }
+}
