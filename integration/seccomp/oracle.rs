@@ -326,8 +326,7 @@ fn table_agrees_with_libseccomp() {
             let theirs =
                 ScmpSyscall::from_name_by_arch(call.name(), scmp_arch(arch)).map_or(-1, |c| c.as_raw_syscall());
             let ours = call.number(arch);
-            let (multiplexed, newer) =
-                (table::multiplexed(call.name()).is_some(), ours.is_some_and(|n| n & !table::X32_BIT > 456));
+            let (multiplexed, newer) = (table::door(call).is_some(), ours.is_some_and(|n| n & !table::X32_BIT > 456));
             // libseccomp 2.5 does not know them, or not on x32; the kernel's headers (linux-libc-dev 6.12) have them.
             let unknown = matches!(call.name(), "uretprobe" | "uprobe" | "map_shadow_stack");
             assert!(

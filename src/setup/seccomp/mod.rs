@@ -37,7 +37,7 @@ use bpf::{Graph, Node, Question, Word};
 use hash::Map;
 use nix::errno::Errno;
 use notify::Notify;
-use rules::Part;
+use rules::{List, Part, Reading};
 use std::fmt;
 use std::os::fd::OwnedFd;
 
@@ -119,22 +119,29 @@ fn compile(profile: &Seccomp, native: Arch) -> Result<Vec<Instruction>, Fault> {
         let most = kernel::MAX_INSTRUCTIONS;
         Fault::new("linux.seccomp.syscalls", format!("{what}; the kernel takes filters of up to {most} instructions"))
     };
-    let mut graph = Graph::default();
+    let reading = Reading::new(profile, native);
+    let mut graph = Graph::new();
     let default = rules::verdict(profile.default_action);
     let mut root = graph.verdict(rules::WRONG_ARCH);
     // The own architecture is asked for first, so it is put on top last.
-    for section in rules::sections(profile, native).into_iter().rev() {
-        let mut met: Map<Part, Node> = Map::default();
+    for section in reading.sections().rev() {
+        let mut met: Map<&List, Node> = Map::default();
         let mut parts: Vec<(u32, Node)> = Vec::with_capacity(section.parts.len());
-        for (first, part) in section.parts {
+        for &(first, part) in &section.parts {
             let node = match part {
                 Part::Verdict(verdict) => graph.verdict(verdict),
-                part if met.contains_key(&part) => met[&part],
-                Part::Rules(rules, bits) => {
-                    let node = condition::first_match(&mut graph, &rules, bits, default)
-                        .ok_or_else(|| too_large("the rules of one call need more questions than fit".into()))?;
-                    met.insert(Part::Rules(rules, bits), node);
-                    node
+                Part::Rules(at) => {
+                    let list = &section.lists[at as usize];
+                    match met.get(list) {
+                        Some(&node) => node,
+                        None => {
+                            let node = condition::first_match(&mut graph, &list.rules, list.bits, default).ok_or_else(
+                                || too_large("the rules of one call need more questions than fit".into()),
+                            )?;
+                            met.insert(list, node);
+                            node
+                        }
+                    }
                 }
             };
             if parts.last().is_none_or(|&(_, before)| before != node) {
