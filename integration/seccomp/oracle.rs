@@ -114,9 +114,8 @@ impl Theirs {
             return Vec::new();
         }
         let names = || self.profile.rules.iter().flat_map(|rule| &rule.names);
-        let number = |name: &String, arch| {
-            ScmpSyscall::from_name_by_arch(name, scmp_arch(arch)).ok().map(|c| c.as_raw_syscall())
-        };
+        let number =
+            |name: &str, arch| ScmpSyscall::from_name_by_arch(name, scmp_arch(arch)).ok().map(|c| c.as_raw_syscall());
         let greatest = |arch| names().filter_map(|name| number(name, arch)).max().filter(|&n| n > 0);
         self.profile.architectures.iter().filter_map(|&arch| greatest(arch).map(|n| (arch, n as u32))).collect()
     }
@@ -258,7 +257,7 @@ fn dockers_profile() {
 fn known_to_libseccomp(profile: &Seccomp) -> Vec<SeccompRule> {
     let mut rules = profile.rules.clone();
     for rule in &mut rules {
-        rule.names.retain(|name| ScmpSyscall::from_name(name).is_ok());
+        rule.names = rule.names.iter().filter(|name| ScmpSyscall::from_name(name).is_ok()).collect();
     }
     rules
 }
@@ -301,14 +300,14 @@ fn rules_that_disagree() {
                 .map(|(args, action)| {
                     let args =
                         args.iter().map(|&(index, op, value, value_two)| SeccompArg { index, op, value, value_two });
-                    SeccompRule { names: vec!["ioctl".into()], action, args: args.collect() }
+                    SeccompRule { names: ["ioctl"].into_iter().collect(), action, args: args.collect() }
                 })
                 .collect();
             // The shorter after the longer is `EEXIST` to libseccomp.
             if backwards && set.iter().all(|args| args.len() == 1) {
                 rules.reverse();
             }
-            rules.push(SeccompRule { names: vec!["close".into()], action: Action::Allow, args: Vec::new() });
+            rules.push(SeccompRule { names: ["close"].into_iter().collect(), action: Action::Allow, args: Vec::new() });
             let architectures = vec![Arch::X86_64, Arch::X86];
             let profile = Seccomp { default_action: Action::Errno(1), architectures, rules, ..Seccomp::default() };
             let compared = compare(&profile, Arch::X86_64);

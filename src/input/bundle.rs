@@ -115,8 +115,9 @@ pub fn faults_error(faults: &[Fault], file: &str) -> Error {
 /// Reads the text of a config.json. Pure. The second part of the result are warnings.
 pub fn parse(text: &[u8]) -> std::result::Result<(Config, Vec<String>), Vec<Fault>> {
     let mut read: Loaded<Spec> = read(text, &keys::CONFIG)?;
+    let readable = read.value.is_some();
     let config = read.convert(convert::config);
-    if read.value.is_some() {
+    if readable {
         check(&config, &mut read.report);
     }
     finish(config, read.report)
@@ -146,8 +147,8 @@ struct Loaded<T> {
 }
 
 impl<T> Loaded<T> {
-    fn convert<U: Default>(&mut self, convert: impl Fn(&T, &mut Report) -> U) -> U {
-        let Some(value) = &self.value else { return U::default() };
+    fn convert<U: Default>(&mut self, convert: impl Fn(T, &mut Report) -> U) -> U {
+        let Some(value) = self.value.take() else { return U::default() };
         let mut report = Report::default();
         let converted = convert(value, &mut report);
         self.report.take(report, |place| self.gone.place_in_file(place));

@@ -18,7 +18,7 @@ fn arg(index: u8, op: Operator, value: u64) -> SeccompArg {
 }
 
 fn rule(names: &[&str], action: Action, args: &[SeccompArg]) -> SeccompRule {
-    SeccompRule { names: names.iter().map(|&name| name.to_owned()).collect(), action, args: args.to_vec() }
+    SeccompRule { names: names.iter().copied().collect(), action, args: args.to_vec() }
 }
 
 fn profile(default_action: Action, rules: &[SeccompRule]) -> Seccomp {
