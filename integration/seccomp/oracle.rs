@@ -69,7 +69,7 @@ impl Theirs {
             let conditions: Vec<_> = rule.args.iter().map(scmp_condition).collect();
             let indexes: BTreeSet<_> = rule.args.iter().map(|arg| arg.index).collect();
             let apart = indexes.len() < rule.args.len();
-            for name in &rule.names {
+            for name in rule.names.iter() {
                 let Ok(call) = ScmpSyscall::from_name(name) else { continue };
                 let action = scmp_action(rule.action);
                 let lists: Vec<&[ScmpArgCompare]> =
@@ -113,7 +113,7 @@ impl Theirs {
         if matches!(self.profile.default_action, Action::Allow | Action::Log | Action::Trace(_)) {
             return Vec::new();
         }
-        let names = || self.profile.rules.iter().flat_map(|rule| &rule.names);
+        let names = || self.profile.rules.iter().flat_map(|rule| rule.names.iter());
         let number =
             |name: &str, arch| ScmpSyscall::from_name_by_arch(name, scmp_arch(arch)).ok().map(|c| c.as_raw_syscall());
         let greatest = |arch| names().filter_map(|name| number(name, arch)).max().filter(|&n| n > 0);

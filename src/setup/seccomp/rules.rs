@@ -106,7 +106,7 @@ impl<'a> Reading<'a> {
         archs.extend(profile.architectures.iter().filter(|arch| **arch != native));
         let mut reading = Reading { profile, archs, said: [Said::default(); table::COUNT], asking: Vec::new() };
         for (at, rule) in profile.rules.iter().enumerate() {
-            for name in &rule.names {
+            for name in rule.names.iter() {
                 let Some(call) = table::find(name) else { continue };
                 reading.said[call.row()].named = true;
                 if rule.action != profile.default_action {
