@@ -213,18 +213,18 @@ impl<'a> Reading<'a> {
 
     /// Lays the calls of an architecture over the default, for numbers from `first` to `last`.
     fn lay(&self, section: &mut Section, arch: Arch, first: u32, last: u32) {
-        let mut next = first;
+        let (mut next, default) = (first, self.default());
         for call in table::by_number(arch) {
             let Some(number) = call.number(arch).filter(|number| *number <= last) else { break };
             let Some(part) = self.part(call, arch, &mut section.lists) else { continue };
             if next < number {
-                section.push(next, self.default());
+                section.push(next, default);
             }
             section.push(number, part);
             next = number + 1;
         }
         if next <= last {
-            section.push(next, self.default());
+            section.push(next, default);
         }
     }
 
