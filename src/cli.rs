@@ -1,7 +1,9 @@
 //! The command line as typed: which verb, with which words. What the words mean is decided by the verbs (`commands`).
 //!
 //! Options are runc's where runc has them, Docker's where only Docker has them. Each verb's parser is built only when the
-//! verb is used (`defer`): building all of them costs more than starting a container's first process.
+//! verb is used (`defer`): building all of them costs more than starting a container's first process. And a verb is first looked for
+//! alone; the parser that knows all is for help and for mistakes ([`matches`]). Options are added at once, because a list that
+//! grows with each, 600 bytes apiece, leaves its old places behind in the arena of `sys::alloc`.
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
@@ -87,8 +89,8 @@ const VERBS: [Verb; 17] = [
     ("explain", "Print the steps that make a container, and why", explain),
 ];
 
-fn program() -> Command {
-    let mut program = Command::new("corten")
+fn program(verbs: &[Verb]) -> Command {
+    Command::new("corten")
         .about("A minimal container runtime that explains itself")
         .override_usage("corten [OPTIONS] <VERB> …")
         .subcommand_required(true)
@@ -99,17 +101,24 @@ fn program() -> Command {
             "Examples:\n  corten spec                     # beside a folder rootfs\n  corten run web\n  \
              corten run -it --name web --network=host --entrypoint /bin/sh\n  corten explain                  # what run would do, and why",
         )
-        .arg(path("root", "Directory of the containers' state [/run/corten, or $XDG_RUNTIME_DIR/corten]").value_name("DIR"))
-        .arg(path("log", "Write the log to a file instead of standard error").value_name("FILE"))
-        .arg(value("log-format", "Format of the log").value_name("FORMAT").value_parser(["text", "json"]).default_value("text"))
-        .arg(flag("debug", "Log each step of the parent"))
-        .arg(flag("systemd-cgroup", "Let systemd make the cgroups (not in this version)"))
-        .arg(value("rootless", "Without root's rights (not in this version)").value_name("WHEN").value_parser(["true", "false", "auto"]))
-        .arg(flag("version", "Print the version").short('v'));
-    for (name, about, build) in VERBS {
-        program = program.subcommand(Command::new(name).about(about).defer(build));
-    }
-    program
+        .args([
+            path("root", "Directory of the containers' state [/run/corten, or $XDG_RUNTIME_DIR/corten]").value_name("DIR"),
+            path("log", "Write the log to a file instead of standard error").value_name("FILE"),
+            value("log-format", "Format of the log").value_name("FORMAT").value_parser(["text", "json"]).default_value("text"),
+            flag("debug", "Log each step of the parent"),
+            flag("systemd-cgroup", "Let systemd make the cgroups (not in this version)"),
+            value("rootless", "Without root's rights (not in this version)").value_name("WHEN").value_parser(["true", "false", "auto"]),
+            flag("version", "Print the version").short('v'),
+        ])
+        .subcommands(verbs.iter().map(|(name, about, build)| Command::new(*name).about(*about).defer(*build)))
+}
+
+/// Understands the words, the program's own name first. Who gives a verb mostly means it: a parser with that one alone is made in half the
+/// time of one with all. Where it understands nothing, the other has the better words: it lists verbs, and knows what was nearly meant.
+fn matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    let asked = guess_verb(words).and_then(|asked| VERBS.iter().find(|(name, ..)| *name == asked));
+    let alone = asked.and_then(|verb| program(std::slice::from_ref(verb)).try_get_matches_from(words).ok());
+    alone.map_or_else(|| program(&VERBS).try_get_matches_from(words), Ok)
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
@@ -163,51 +172,49 @@ pub fn asks_trace(words: &[OsString]) -> bool {
 }
 
 /// What create and run share, from runc.
-fn bundle_options(command: Command) -> Command {
-    command
-        .arg(path("bundle", "Directory of the bundle [the current one]").short('b').value_name("DIR"))
-        .arg(path("console-socket", "Socket that receives the terminal's master end").value_name("SOCKET"))
-        .arg(path("pid-file", "File for the pid of the first process").value_name("FILE"))
-        .arg(flag("no-pivot", "Move and chroot instead of pivot_root (for a root on a ramdisk)"))
-        .arg(flag("no-new-keyring", "Keep the caller's session keyring"))
-        .arg(
-            value("preserve-fds", "Pass N more descriptors on, from 3")
-                .value_name("N")
-                .value_parser(value_parser!(u32))
-                .default_value("0"),
-        )
+fn bundle_options() -> [Arg; 6] {
+    [
+        path("bundle", "Directory of the bundle [the current one]").short('b').value_name("DIR"),
+        path("console-socket", "Socket that receives the terminal's master end").value_name("SOCKET"),
+        path("pid-file", "File for the pid of the first process").value_name("FILE"),
+        flag("no-pivot", "Move and chroot instead of pivot_root (for a root on a ramdisk)"),
+        flag("no-new-keyring", "Keep the caller's session keyring"),
+        value("preserve-fds", "Pass N more descriptors on, from 3")
+            .value_name("N")
+            .value_parser(value_parser!(u32))
+            .default_value("0"),
+    ]
 }
 
 /// Docker's habits: changes to the configuration, in memory.
-fn habits(command: Command) -> Command {
-    command
-        .arg(flag("interactive", "Accepted: standard input is always connected").short('i'))
-        .arg(flag("tty", "Give it a terminal").short('t'))
-        .arg(value("name", "The container's id; the words are then the program's arguments").value_name("ID"))
-        .arg(value("network", "host: the host's network; none: a new one").visible_alias("net").value_name("MODE"))
-        .arg(
-            many("mount", "type=bind,source=S,target=T[,readonly], or type=tmpfs,target=T; repeatable")
-                .value_name("SPEC"),
-        )
-        .arg(value("entrypoint", "The program, instead of the configuration's").value_name("PROGRAM"))
-        .arg(many("env", "Set KEY=VALUE, or take KEY from the caller; repeatable").short('e').value_name("KEY[=VALUE]"))
-        .arg(value("workdir", "Working directory").short('w').value_name("DIR"))
-        .arg(
-            value("user", "User and group: numbers, or names of the container's own files")
-                .short('u')
-                .value_name("USER[:GROUP]"),
-        )
-        .arg(value("hostname", "Host name").value_name("NAME"))
+fn habits() -> [Arg; 10] {
+    [
+        flag("interactive", "Accepted: standard input is always connected").short('i'),
+        flag("tty", "Give it a terminal").short('t'),
+        value("name", "The container's id; the words are then the program's arguments").value_name("ID"),
+        value("network", "host: the host's network; none: a new one").visible_alias("net").value_name("MODE"),
+        many("mount", "type=bind,source=S,target=T[,readonly], or type=tmpfs,target=T; repeatable").value_name("SPEC"),
+        value("entrypoint", "The program, instead of the configuration's").value_name("PROGRAM"),
+        many("env", "Set KEY=VALUE, or take KEY from the caller; repeatable").short('e').value_name("KEY[=VALUE]"),
+        value("workdir", "Working directory").short('w').value_name("DIR"),
+        value("user", "User and group: numbers, or names of the container's own files")
+            .short('u')
+            .value_name("USER[:GROUP]"),
+        value("hostname", "Host name").value_name("NAME"),
+    ]
 }
 
 fn run(command: Command) -> Command {
-    habits(bundle_options(command).arg(trace()))
+    let own = [
+        flag("detach", "Return when the program runs").short('d'),
+        flag("keep", "Keep the container when it has ended"),
+        flag("rm", "Remove it when it has ended: the default"),
+        flag("no-subreaper", "Accepted: corten never becomes a subreaper"),
+        words("words", "Without --name the id; with it the arguments").value_name("ID | ARG"),
+    ];
+    command
+        .args(bundle_options().into_iter().chain([trace()]).chain(habits()).chain(own))
         .override_usage("corten run [OPTIONS] ID\n       corten run [OPTIONS] --name ID [ARG…]")
-        .arg(flag("detach", "Return when the program runs").short('d'))
-        .arg(flag("keep", "Keep the container when it has ended"))
-        .arg(flag("rm", "Remove it when it has ended: the default"))
-        .arg(flag("no-subreaper", "Accepted: corten never becomes a subreaper"))
-        .arg(words("words", "Without --name the id; with it the arguments").value_name("ID | ARG"))
         .after_help(
             "Examples:\n  corten run web                                   # bundle in the current directory\n  \
              corten run -b /srv/web -it --name web --network=host \\\n    --mount type=bind,source=$PWD,target=/src,readonly --entrypoint /bin/sh\n  \
@@ -217,46 +224,43 @@ fn run(command: Command) -> Command {
 }
 
 fn create(command: Command) -> Command {
-    bundle_options(command)
-        .arg(trace())
-        .arg(flag("no-subreaper", "Accepted: corten never becomes a subreaper"))
-        .arg(id())
+    let own = [trace(), flag("no-subreaper", "Accepted: corten never becomes a subreaper"), id()];
+    command
+        .args(bundle_options().into_iter().chain(own))
         .after_help("Examples:\n  corten create -b /srv/web web && corten start web\n  corten create --trace -b /srv/web web   # where the time goes")
 }
 
 fn exec(command: Command) -> Command {
     command
         .override_usage("corten exec [OPTIONS] ID COMMAND [ARG…]\n       corten exec [OPTIONS] --process FILE ID")
-        .arg(path("console-socket", "Socket that receives the terminal's master end").value_name("SOCKET"))
-        .arg(value("cwd", "Working directory").value_name("DIR").visible_alias("workdir").short('w'))
-        .arg(many("env", "Set KEY=VALUE; repeatable").short('e').value_name("KEY=VALUE"))
-        .arg(flag("tty", "Give it a terminal").short('t'))
-        .arg(flag("interactive", "Accepted: standard input is always connected").short('i'))
-        .arg(value("user", "User and group, as numbers").short('u').value_name("UID[:GID]"))
-        .arg(
+        .args([
+            path("console-socket", "Socket that receives the terminal's master end").value_name("SOCKET"),
+            value("cwd", "Working directory").value_name("DIR").visible_alias("workdir").short('w'),
+            many("env", "Set KEY=VALUE; repeatable").short('e').value_name("KEY=VALUE"),
+            flag("tty", "Give it a terminal").short('t'),
+            flag("interactive", "Accepted: standard input is always connected").short('i'),
+            value("user", "User and group, as numbers").short('u').value_name("UID[:GID]"),
             many("additional-gids", "A supplementary group, as a number; repeatable")
                 .short('g')
                 .value_name("GID")
                 .value_parser(value_parser!(u32)),
-        )
-        .arg(many("cgroup", "Below this cgroup of the container's: [CONTROLLER[,CONTROLLER]:]PATH").value_name("PATH"))
-        .arg(path("process", "Take the process from this JSON file").short('p').value_name("FILE"))
-        .arg(flag("detach", "Return when the program runs").short('d'))
-        .arg(path("pid-file", "File for its pid").value_name("FILE"))
-        .arg(value("process-label", "SELinux label").value_name("LABEL"))
-        .arg(value("apparmor", "AppArmor profile").value_name("PROFILE"))
-        .arg(flag("no-new-privs", "Forbid gaining privileges by execve"))
-        .arg(many("cap", "Add a capability, CAP_NET_RAW; repeatable").short('c').value_name("CAP"))
-        .arg(
+            many("cgroup", "Below this cgroup of the container's: [CONTROLLER[,CONTROLLER]:]PATH").value_name("PATH"),
+            path("process", "Take the process from this JSON file").short('p').value_name("FILE"),
+            flag("detach", "Return when the program runs").short('d'),
+            path("pid-file", "File for its pid").value_name("FILE"),
+            value("process-label", "SELinux label").value_name("LABEL"),
+            value("apparmor", "AppArmor profile").value_name("PROFILE"),
+            flag("no-new-privs", "Forbid gaining privileges by execve"),
+            many("cap", "Add a capability, CAP_NET_RAW; repeatable").short('c').value_name("CAP"),
             value("preserve-fds", "Pass N more descriptors on, from 3")
                 .value_name("N")
                 .value_parser(value_parser!(u32))
                 .default_value("0"),
-        )
-        .arg(trace())
-        .arg(flag("ignore-paused", "Exec into a paused container: it runs when that is resumed"))
-        .arg(id())
-        .arg(words("args", "Program and arguments").value_name("COMMAND"))
+            trace(),
+            flag("ignore-paused", "Exec into a paused container: it runs when that is resumed"),
+            id(),
+            words("args", "Program and arguments").value_name("COMMAND"),
+        ])
         .after_help("Examples:\n  corten exec -it web sh\n  corten exec -u 1000:1000 -e TERM=xterm web id\n  corten exec --trace web true    # where the time goes")
 }
 
@@ -347,16 +351,19 @@ fn unpack(command: Command) -> Command {
 }
 
 fn explain(command: Command) -> Command {
-    habits(bundle_options(command))
+    let own = [
+        flag("rootless", "Plan for an ordinary user (not in this version)"),
+        words("words", "As for run").value_name("ID | ARG"),
+    ];
+    command
+        .args(bundle_options().into_iter().chain(habits()).chain(own))
         .override_usage("corten explain [OPTIONS] [ID]\n       corten explain [OPTIONS] --name ID [ARG…]")
-        .arg(flag("rootless", "Plan for an ordinary user (not in this version)"))
-        .arg(words("words", "As for run").value_name("ID | ARG"))
         .after_help("Example:\n  corten explain -b /srv/web | less -S")
 }
 
 /// Reads the whole command line; `words` begins with the program's own name.
 pub fn parse(words: Vec<OsString>) -> Result<Invocation, Stop> {
-    let matches = match program().try_get_matches_from(double_dashes(words.clone())) {
+    let mut matches = match matches(&double_dashes(words.clone())) {
         Ok(matches) => matches,
         Err(error) => {
             use clap::error::ErrorKind::{
@@ -395,9 +402,7 @@ pub fn parse(words: Vec<OsString>) -> Result<Invocation, Stop> {
         systemd_cgroup: matches.get_flag("systemd-cgroup"),
         rootless: matches.get_one::<String>("rootless").cloned(),
     };
-    let (verb, args) = matches.subcommand().expect("a verb is required");
-    let verb = verb.to_owned();
-    let mut args = args.clone();
+    let (verb, mut args) = matches.remove_subcommand().expect("a verb is required");
     if verb == "run" || verb == "explain" {
         let checked = no_option(&words, &verb, &args)
             .and_then(|()| if args.contains_id("name") { Ok(args) } else { id_first(&words, &verb, args) });
@@ -428,8 +433,8 @@ fn id_first(words: &[OsString], verb: &str, args: ArgMatches) -> Result<ArgMatch
     let before = &words[..words.len() - rest.len()];
     let turned: Vec<OsString> =
         before.iter().cloned().chain(rest[1..].iter().map(OsString::from)).chain([OsString::from(&rest[0])]).collect();
-    let again = program().try_get_matches_from(double_dashes(turned)).map_err(|e| plain(&e))?;
-    let (_, again) = again.subcommand().expect("a verb is required");
+    let mut again = matches(&double_dashes(turned)).map_err(|e| plain(&e))?;
+    let (_, again) = again.remove_subcommand().expect("a verb is required");
     let count = again.get_many::<String>("words").unwrap_or_default().count();
     if count != 1 && !again.contains_id("name") {
         let all: Vec<&str> = again.get_many::<String>("words").unwrap_or_default().map(String::as_str).collect();
@@ -438,7 +443,7 @@ fn id_first(words: &[OsString], verb: &str, args: ArgMatches) -> Result<ArgMatch
             all.join(" ")
         ));
     }
-    Ok(again.clone())
+    Ok(again)
 }
 
 /// Go's flag parser, and so runc's callers, take one dash before a long option (`-no-subreaper`, `-bundle`); clap would read letters.

@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 const SCENE: &str = "CORTEN_TEST_SECCOMP_SCENE";
 
 fn rule(names: &[&str], action: Action, args: &[SeccompArg]) -> SeccompRule {
-    SeccompRule { names: names.iter().map(|&name| name.to_owned()).collect(), action, args: args.to_vec() }
+    SeccompRule { names: names.iter().copied().collect(), action, args: args.to_vec() }
 }
 
 fn install(default_action: Action, rules: Vec<SeccompRule>) -> Option<std::os::fd::OwnedFd> {

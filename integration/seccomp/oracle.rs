@@ -69,7 +69,7 @@ impl Theirs {
             let conditions: Vec<_> = rule.args.iter().map(scmp_condition).collect();
             let indexes: BTreeSet<_> = rule.args.iter().map(|arg| arg.index).collect();
             let apart = indexes.len() < rule.args.len();
-            for name in &rule.names {
+            for name in rule.names.iter() {
                 let Ok(call) = ScmpSyscall::from_name(name) else { continue };
                 let action = scmp_action(rule.action);
                 let lists: Vec<&[ScmpArgCompare]> =
@@ -113,10 +113,9 @@ impl Theirs {
         if matches!(self.profile.default_action, Action::Allow | Action::Log | Action::Trace(_)) {
             return Vec::new();
         }
-        let names = || self.profile.rules.iter().flat_map(|rule| &rule.names);
-        let number = |name: &String, arch| {
-            ScmpSyscall::from_name_by_arch(name, scmp_arch(arch)).ok().map(|c| c.as_raw_syscall())
-        };
+        let names = || self.profile.rules.iter().flat_map(|rule| rule.names.iter());
+        let number =
+            |name: &str, arch| ScmpSyscall::from_name_by_arch(name, scmp_arch(arch)).ok().map(|c| c.as_raw_syscall());
         let greatest = |arch| names().filter_map(|name| number(name, arch)).max().filter(|&n| n > 0);
         self.profile.architectures.iter().filter_map(|&arch| greatest(arch).map(|n| (arch, n as u32))).collect()
     }
@@ -259,7 +258,7 @@ fn dockers_profile() {
 fn known_to_libseccomp(profile: &Seccomp) -> Vec<SeccompRule> {
     let mut rules = profile.rules.clone();
     for rule in &mut rules {
-        rule.names.retain(|name| ScmpSyscall::from_name(name).is_ok());
+        rule.names = rule.names.iter().filter(|name| ScmpSyscall::from_name(name).is_ok()).collect();
     }
     rules
 }
@@ -302,14 +301,14 @@ fn rules_that_disagree() {
                 .map(|(args, action)| {
                     let args =
                         args.iter().map(|&(index, op, value, value_two)| SeccompArg { index, op, value, value_two });
-                    SeccompRule { names: vec!["ioctl".into()], action, args: args.collect() }
+                    SeccompRule { names: ["ioctl"].into_iter().collect(), action, args: args.collect() }
                 })
                 .collect();
             // The shorter after the longer is `EEXIST` to libseccomp.
             if backwards && set.iter().all(|args| args.len() == 1) {
                 rules.reverse();
             }
-            rules.push(SeccompRule { names: vec!["close".into()], action: Action::Allow, args: Vec::new() });
+            rules.push(SeccompRule { names: ["close"].into_iter().collect(), action: Action::Allow, args: Vec::new() });
             let architectures = vec![Arch::X86_64, Arch::X86];
             let profile = Seccomp { default_action: Action::Errno(1), architectures, rules, ..Seccomp::default() };
             let compared = compare(&profile, Arch::X86_64);
@@ -327,8 +326,7 @@ fn table_agrees_with_libseccomp() {
             let theirs =
                 ScmpSyscall::from_name_by_arch(call.name(), scmp_arch(arch)).map_or(-1, |c| c.as_raw_syscall());
             let ours = call.number(arch);
-            let (multiplexed, newer) =
-                (table::multiplexed(call.name()).is_some(), ours.is_some_and(|n| n & !table::X32_BIT > 456));
+            let (multiplexed, newer) = (table::door(call).is_some(), ours.is_some_and(|n| n & !table::X32_BIT > 456));
             // libseccomp 2.5 does not know them, or not on x32; the kernel's headers (linux-libc-dev 6.12) have them.
             let unknown = matches!(call.name(), "uretprobe" | "uprobe" | "map_shadow_stack");
             assert!(

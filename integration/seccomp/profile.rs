@@ -34,7 +34,7 @@ pub fn load(path: &str, capabilities: &[&str], native: Arch) -> Option<Seccomp> 
     let rules = json["syscalls"].as_array().unwrap().iter();
     let rules = rules.filter(|rule| meets(&rule["includes"], true) && meets(&rule["excludes"], false)).map(|rule| {
         SeccompRule {
-            names: rule["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect(),
+            names: rule["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect(),
             action: action(&rule["action"], &rule["errnoRet"]),
             args: rule["args"].as_array().into_iter().flatten().map(argument).collect(),
         }

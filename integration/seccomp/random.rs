@@ -54,9 +54,8 @@ fn argument() -> impl Strategy<Value = SeccompArg> {
 }
 
 fn rule(args: usize) -> impl Strategy<Value = SeccompRule> {
-    (vec(select(&NAMES[..]), 1..4), select(&ACTIONS[..]), vec(argument(), 0..args)).prop_map(|(names, action, args)| {
-        SeccompRule { names: names.into_iter().map(str::to_owned).collect(), action, args }
-    })
+    (vec(select(&NAMES[..]), 1..4), select(&ACTIONS[..]), vec(argument(), 0..args))
+        .prop_map(|(names, action, args)| SeccompRule { names: names.into_iter().collect(), action, args })
 }
 
 fn profile(args: usize) -> impl Strategy<Value = Seccomp> {
@@ -69,7 +68,11 @@ fn profile(args: usize) -> impl Strategy<Value = Seccomp> {
 /// first, and forgets it where that is one for a call that the architecture lacks.
 fn same(profile: &Seccomp, native: Arch) -> Result<(), TestCaseError> {
     let mut profile = profile.clone();
-    profile.rules.push(SeccompRule { names: vec!["close".into()], action: Action::Errno(77), args: Vec::new() });
+    profile.rules.push(SeccompRule {
+        names: ["close"].into_iter().collect(),
+        action: Action::Errno(77),
+        args: Vec::new(),
+    });
     let compared = compare(&profile, native);
     prop_assert!(
         compared.different.is_empty(),
@@ -105,7 +108,8 @@ proptest! {
     fn one_rule(mut profile in profile(4), native in select(&[Arch::X86_64, Arch::Aarch64][..])) {
         let mut seen = std::collections::BTreeSet::new();
         for rule in &mut profile.rules {
-            rule.names.retain(|name| !name.ends_with("call") && name != "ipc" && seen.insert(name.clone()));
+            let names = rule.names.iter().filter(|name| !name.ends_with("call") && *name != "ipc");
+            rule.names = names.filter(|name| seen.insert(name.to_string())).collect();
             let mut indexes = std::collections::BTreeSet::new();
             rule.args.retain(|arg| indexes.insert(arg.index));
         }

@@ -115,8 +115,9 @@ pub fn faults_error(faults: &[Fault], file: &str) -> Error {
 /// Reads the text of a config.json. Pure. The second part of the result are warnings.
 pub fn parse(text: &[u8]) -> std::result::Result<(Config, Vec<String>), Vec<Fault>> {
     let mut read: Loaded<Spec> = read(text, &keys::CONFIG)?;
+    let readable = read.value.is_some();
     let config = read.convert(convert::config);
-    if read.value.is_some() {
+    if readable {
         check(&config, &mut read.report);
     }
     finish(config, read.report)
@@ -146,8 +147,8 @@ struct Loaded<T> {
 }
 
 impl<T> Loaded<T> {
-    fn convert<U: Default>(&mut self, convert: impl Fn(&T, &mut Report) -> U) -> U {
-        let Some(value) = &self.value else { return U::default() };
+    fn convert<U: Default>(&mut self, convert: impl Fn(T, &mut Report) -> U) -> U {
+        let Some(value) = self.value.take() else { return U::default() };
         let mut report = Report::default();
         let converted = convert(value, &mut report);
         self.report.take(report, |place| self.gone.place_in_file(place));
@@ -156,6 +157,8 @@ impl<T> Loaded<T> {
 }
 
 fn read<T: DeserializeOwned>(text: &[u8], root: &'static Node) -> std::result::Result<Loaded<T>, Vec<Fault>> {
+    // Once for all: a reader of bytes looks at every string again.
+    let Ok(text) = std::str::from_utf8(text) else { return Err(vec![walk::not_text(text, root)]) };
     let survey = walk::survey(text, root).map_err(|fault| vec![fault])?;
     let hopeful = !survey.rewrite && survey.report.faults.is_empty();
     if hopeful && let Ok(value) = typed(text) {
@@ -166,16 +169,16 @@ fn read<T: DeserializeOwned>(text: &[u8], root: &'static Node) -> std::result::R
 
 /// The only place where the types are read, from the only kind of source: each further kind is 100 KB of code and more.
 #[inline(never)]
-fn typed<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
-    serde_json::from_slice(text)
+fn typed<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    serde_json::from_str(text)
 }
 
 /// The slow way: as a tree, rewritten, and without what has a wrong type. The tree is built anew for each try, because it goes once it is
 /// text: a tree that stays beside the types it becomes would double the memory.
-fn read_as_tree<T: DeserializeOwned>(text: &[u8], root: &'static Node, survey: Survey) -> Loaded<T> {
+fn read_as_tree<T: DeserializeOwned>(text: &str, root: &'static Node, survey: Survey) -> Loaded<T> {
     let mut loaded = Loaded { value: None, report: survey.report, gone: Removed::default() };
     for _ in 0..MAX_TYPE_FAULTS {
-        let mut tree: Value = match serde_json::from_slice(text) {
+        let mut tree: Value = match serde_json::from_str(text) {
             Ok(tree) => tree,
             // The walk read the same text without a fault in its grammar.
             Err(error) => {
@@ -187,14 +190,14 @@ fn read_as_tree<T: DeserializeOwned>(text: &[u8], root: &'static Node, survey: S
         if !loaded.gone.remove_from(&mut tree) {
             return loaded;
         }
-        let exact = tree.to_string().into_bytes();
+        let exact = tree.to_string();
         drop(tree);
         let (pieces, words) = match typed(&exact) {
             Ok(value) => {
                 loaded.value = Some(value);
                 return loaded;
             }
-            Err(error) => walk::type_fault(&exact, &error),
+            Err(error) => walk::type_fault(exact.as_bytes(), &error),
         };
         // The walk has named every missing key already, by the place of the key itself.
         if !words.starts_with("missing field") || loaded.report.faults.is_empty() {

@@ -4,6 +4,7 @@
 //! default carry it here; what stays an `Option` is really optional. Every path is as written in the file: nothing here
 //! has touched the disk. Names follow the runtime specification.
 
+use super::names::Names;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -526,7 +527,7 @@ pub enum Arch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeccompRule {
     /// Names; one that an architecture does not have is skipped there.
-    pub names: Vec<String>,
+    pub names: Names,
     /// What happens on a match.
     pub action: Action,
     /// All must hold, except that several on one index are alternatives, as runc reads them.

@@ -154,7 +154,7 @@ fn read_layout(assumed: &mut Vec<String>) -> CgroupLayout {
             }
         };
     }
-    let mountinfo = file::read_text("/proc/self/mountinfo", End::Nothing).unwrap_or_default();
+    let mountinfo = file::read_bytes("/proc/self/mountinfo", End::Nothing).unwrap_or_default();
     let hierarchies = parse_hierarchies(&mountinfo);
     if hierarchies.is_empty() {
         assumed.push(format!("no cgroups are mounted: one cgroup2 at {CGROUP_MOUNT} is assumed"));
@@ -165,19 +165,22 @@ fn read_layout(assumed: &mut Vec<String>) -> CgroupLayout {
 
 /// The v1 hierarchies of a mountinfo (proc_pid_mountinfo(5)), sorted by mount point. Of several mounts of one hierarchy the one below
 /// `/sys/fs/cgroup` is taken, and of those the first.
-fn parse_hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
+fn parse_hierarchies(mountinfo: &[u8]) -> Vec<Hierarchy> {
     // Words of a v1 superblock that are no controllers, see cgroup1_show_options in the kernel.
-    const FLAGS: [&str; 7] = ["rw", "ro", "noprefix", "xattr", "clone_children", "cpuset_v2_mode", "favordynmods"];
+    const FLAGS: [&[u8]; 7] =
+        [b"rw", b"ro", b"noprefix", b"xattr", b"clone_children", b"cpuset_v2_mode", b"favordynmods"];
     let mut found: Vec<Hierarchy> = Vec::new();
-    for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let mut right = right.split(' ');
-        if right.next() != Some("cgroup") {
+    for line in mountinfo.split(|byte| *byte == b'\n') {
+        // Of any number of fields the fifth is the mount point; behind a lone dash come type, source and the superblock's options.
+        let mut words = line.split(|byte| *byte == b' ');
+        let (Some(mount), Some(_), Some(b"cgroup")) = (words.nth(4), words.find(|word| *word == b"-"), words.next())
+        else {
             continue;
-        }
-        let (Some(mount), Some(options)) = (left.split(' ').nth(4), right.nth(1)) else { continue };
-        let is_controller = |word: &&str| !FLAGS.contains(word) && !word.starts_with("release_agent=");
-        let controllers: Vec<String> = options.split(',').filter(is_controller).map(String::from).collect();
+        };
+        let Some(options) = words.nth(1) else { continue };
+        let is_controller = |word: &&[u8]| !FLAGS.contains(word) && !word.starts_with(b"release_agent=");
+        let text = |word| String::from_utf8_lossy(word).into_owned();
+        let controllers: Vec<String> = options.split(|byte| *byte == b',').filter(is_controller).map(text).collect();
         let mount = unescape(mount);
         match found.iter_mut().find(|other| other.controllers == controllers) {
             Some(other) if !other.mount.starts_with(CGROUP_MOUNT) && mount.starts_with(CGROUP_MOUNT) => {
@@ -187,18 +190,18 @@ fn parse_hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
             None => found.push(Hierarchy { mount, controllers }),
         }
     }
-    found.sort_by(|a, b| a.mount.cmp(&b.mount));
+    // As text: the parts of a path, compared one by one, would cost more than all the rest.
+    found.sort_by(|a, b| a.mount.as_os_str().cmp(b.mount.as_os_str()));
     found
 }
 
 /// Undoes mountinfo's octal escapes: `\040` is a space.
-fn unescape(field: &str) -> PathBuf {
+fn unescape(bytes: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStringExt;
-    let bytes = field.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let octal = (bytes[at] == b'\\').then(|| field.get(at + 1..at + 4)).flatten();
+        let octal = bytes[at..].strip_prefix(b"\\").and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok());
         if let Some(byte) = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             out.push(byte);
             at += 4;
@@ -251,7 +254,7 @@ mod tests {
             41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n\
             42 31 0:39 / /a\\040b rw - cgroup cgroup ro,pids\n\
             broken line\n";
-        let found: Vec<_> = parse_hierarchies(text)
+        let found: Vec<_> = parse_hierarchies(text.as_bytes())
             .into_iter()
             .map(|h| (h.mount.display().to_string(), h.controllers.join(",")))
             .collect();

@@ -6,6 +6,7 @@ mod convert;
 pub mod host;
 pub mod id;
 mod keys;
+pub mod names;
 pub mod overrides;
 mod place;
 mod spec;

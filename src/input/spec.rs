@@ -1,9 +1,12 @@
-//! The two outermost objects of config.json: the whole, and `process`. All that is in them are oci-spec's types.
+//! The outermost objects of config.json: the whole, `process`, `linux` and its `seccomp`. All else that is in them are oci-spec's types.
 //!
 //! oci-spec's own `Spec` also reads the parts for Windows, Solaris, z/OS, FreeBSD and virtual machines, and its `Process` brings a regular
 //! expression for `execCPUAffinity`, which reads `0-3, 7` wrongly. Nothing here would use the former, and the engine behind the latter is a fifth
-//! of a program. So these two are ours, field by field as the specification has them; docs/design.md, Size, has the figures.
+//! of a program. `linux` and `seccomp` are here for the names of system calls, nearly 400 in Docker's profile: oci-spec has a string for each,
+//! [`Names`] one for all of a rule, which conversion can take out of the type. So these are ours, field by field as the specification has
+//! them; docs/design.md, Size, has the figures.
 
+use super::names::Names;
 use oci_spec::runtime as oci;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -31,7 +34,7 @@ pub struct Spec {
     /// Free text for whoever reads it.
     pub annotations: Option<HashMap<String, String>>,
     /// What only Linux has.
-    pub linux: Option<oci::Linux>,
+    pub linux: Option<Linux>,
 }
 
 /// `process` as it is written.
@@ -80,4 +83,78 @@ pub struct Affinity {
     pub initial: Option<String>,
     /// After.
     pub r#final: Option<String>,
+}
+
+/// `linux` as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Linux {
+    /// Network devices of the host to move; not in this version.
+    pub net_devices: Option<HashMap<String, oci::LinuxNetDevice>>,
+    /// See user_namespaces(7).
+    pub uid_mappings: Option<Vec<oci::LinuxIdMapping>>,
+    /// The same for groups.
+    pub gid_mappings: Option<Vec<oci::LinuxIdMapping>>,
+    /// Files below `/proc/sys`.
+    pub sysctl: Option<HashMap<String, String>>,
+    /// Limits of the cgroup.
+    pub resources: Option<oci::LinuxResources>,
+    /// Where the cgroup is.
+    pub cgroups_path: Option<PathBuf>,
+    /// Namespaces to make or join.
+    pub namespaces: Option<Vec<oci::LinuxNamespace>>,
+    /// Device nodes to make.
+    pub devices: Option<Vec<oci::LinuxDevice>>,
+    /// The system-call filter.
+    pub seccomp: Option<Seccomp>,
+    /// `slave`, `private`, …
+    pub rootfs_propagation: Option<String>,
+    /// Paths that are hidden.
+    pub masked_paths: Option<Vec<String>>,
+    /// Paths that cannot be written to.
+    pub readonly_paths: Option<Vec<String>>,
+    /// The SELinux context of mounts.
+    pub mount_label: Option<String>,
+    /// Not in this version.
+    pub intel_rdt: Option<oci::LinuxIntelRdt>,
+    /// Not in this version.
+    pub memory_policy: Option<oci::LinuxMemoryPolicy>,
+    /// See personality(2).
+    pub personality: Option<oci::LinuxPersonality>,
+    /// What time namespaces add to the clocks.
+    pub time_offsets: Option<HashMap<String, oci::LinuxTimeOffset>>,
+}
+
+/// `linux.seccomp` as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seccomp {
+    /// For calls that no rule is about.
+    pub default_action: oci::LinuxSeccompAction,
+    /// The errno of `defaultAction`, where that has one.
+    pub default_errno_ret: Option<u32>,
+    /// Beside the machine's own.
+    pub architectures: Option<Vec<oci::Arch>>,
+    /// See seccomp(2).
+    pub flags: Option<Vec<oci::LinuxSeccompFilterFlag>>,
+    /// The socket of the agent.
+    pub listener_path: Option<PathBuf>,
+    /// A text for it.
+    pub listener_metadata: Option<String>,
+    /// The rules.
+    pub syscalls: Option<Vec<Syscall>>,
+}
+
+/// A rule of `linux.seccomp.syscalls` as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Syscall {
+    /// Which calls it is about.
+    pub names: Names,
+    /// What becomes of them.
+    pub action: oci::LinuxSeccompAction,
+    /// The errno of `action`, where that has one.
+    pub errno_ret: Option<u32>,
+    /// Conditions on arguments.
+    pub args: Option<Vec<oci::LinuxSeccompArg>>,
 }

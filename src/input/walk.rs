@@ -51,18 +51,34 @@ pub struct Survey {
 }
 
 /// Walks over a text. An error is the one fault of a text that is no JSON, or too large in one of the limits above.
-pub fn survey(text: &[u8], root: &'static Node) -> Result<Survey, Fault> {
+pub fn survey(text: &str, root: &'static Node) -> Result<Survey, Fault> {
     let mut survey = Survey::default();
-    let mut json = serde_json::Deserializer::from_slice(text);
-    let walked = Walk { survey: &mut survey, node: root }.deserialize(&mut json).and_then(|_| json.end());
-    if let Err(error) = walked {
-        return Err(syntax_fault(text, &error, &survey.at));
+    if let Err(error) = walk(&mut survey, serde_json::Deserializer::from_str(text), root) {
+        return Err(syntax_fault(text.as_bytes(), &error, &survey.at));
     }
     if !survey.unknown_capabilities.is_empty() {
         let names: Vec<_> = survey.unknown_capabilities.iter().map(|name| quote(name)).collect();
         survey.report.warn("process.capabilities", format!("unknown, and so ignored: {}", names.join(", ")));
     }
     Ok(survey)
+}
+
+/// The one fault of bytes that are no text: where JSON first ends.
+pub fn not_text(bytes: &[u8], root: &'static Node) -> Fault {
+    let mut survey = Survey::default();
+    match walk(&mut survey, serde_json::Deserializer::from_slice(bytes), root) {
+        Err(error) => syntax_fault(bytes, &error, &survey.at),
+        Ok(()) => Fault::new("", "not UTF-8"),
+    }
+}
+
+fn walk<'de, R: serde_json::de::Read<'de>>(
+    survey: &mut Survey,
+    mut json: serde_json::Deserializer<R>,
+    node: &'static Node,
+) -> serde_json::Result<()> {
+    Walk { survey, node }.deserialize(&mut json)?;
+    json.end()
 }
 
 fn syntax_fault(text: &[u8], error: &serde_json::Error, at: &[Piece]) -> Fault {

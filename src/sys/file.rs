@@ -2,12 +2,12 @@
 //!
 //! libc's open(2) sets close-on-exec a second time by fcntl(2), for kernels before 2.6.23; std asks for a file's size and place
 //! before it reads, and reads on until a call gives nothing. Both are right and hardly ever needed, a dozen times in each run.
+//! Nor is memory zeroed that the kernel writes to: of a page for a line, only the line is ever touched.
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::unistd::read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// As much as is asked for at once where nothing is known: procfs gives no more than a page.
@@ -34,8 +34,13 @@ pub(super) fn open_inherited(path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
 
 /// Reads a whole file of procfs, sysfs or the like. Bytes that are not UTF-8 are replaced.
 pub fn read_text(path: impl AsRef<Path>, end: End) -> nix::Result<String> {
-    let bytes = read_rest(open(path, OFlag::O_RDONLY)?, end, PAGE - 1, usize::MAX)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let bytes = read_bytes(path, end)?;
+    Ok(String::from_utf8(bytes).unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned()))
+}
+
+/// The same, as it is.
+pub fn read_bytes(path: impl AsRef<Path>, end: End) -> nix::Result<Vec<u8>> {
+    read_rest(open(path, OFlag::O_RDONLY)?, end, PAGE - 1, usize::MAX)
 }
 
 /// Reads on to the end, or until there are more than `most` bytes. `expected`: how many there may be; then one read is enough.
@@ -44,22 +49,28 @@ pub fn read_rest(file: impl AsFd, end: End, expected: usize, most: usize) -> nix
     // One more than is expected, so that the end is seen with it. Nothing is known where nothing is expected.
     let mut room = if expected == 0 { PAGE } else { expected + 1 };
     while bytes.len() <= most {
-        let begin = bytes.len();
-        bytes.resize(begin + room, 0);
-        let length = match read(&file, &mut bytes[begin..]) {
-            Err(Errno::EINTR) => {
-                bytes.truncate(begin);
-                continue;
-            }
+        let length = match read_more(file.as_fd(), &mut bytes, room) {
+            Err(Errno::EINTR) => continue,
             other => other?,
         };
-        bytes.truncate(begin + length);
         if length == 0 || (end == End::Less && length < room) {
             break;
         }
         room = room.max(PAGE);
     }
+    bytes.shrink_to_fit();
     Ok(bytes)
+}
+
+/// One read(2) of up to `room` bytes, behind those that are there. How many it gave.
+fn read_more(file: BorrowedFd<'_>, bytes: &mut Vec<u8>, room: usize) -> nix::Result<usize> {
+    bytes.reserve(room);
+    let place = bytes.spare_capacity_mut().as_mut_ptr();
+    // SAFETY: `reserve` has made sure that `room` bytes from `place` on are the vector's own, and nothing else refers to them.
+    let length = Errno::result(unsafe { libc::read(file.as_raw_fd(), place.cast(), room) })? as usize;
+    // SAFETY: the kernel has written this many bytes there, no more than `room`.
+    unsafe { bytes.set_len(bytes.len() + length) };
+    Ok(length)
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ pub fn receive(from: impl AsFd) -> Result<Option<Message>> {
             return Ok(None);
         }
         bytes.truncate(length);
+        bytes.shrink_to_fit();
         return Ok(Some(Message { bytes, fd }));
     }
 }

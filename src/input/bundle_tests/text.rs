@@ -70,6 +70,18 @@ fn depth_and_number_are_limited() {
 }
 
 #[test]
+fn what_is_no_text_is_found_where_it_is() {
+    let fault = |text: &[u8]| parse(text).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>();
+    for (text, expected) in [
+        (&b"{\"x\":{\"a\":\"b\xff\"}}"[..], "x.a: line 1, column 13: not JSON: invalid unicode code point"),
+        (b"{\"x\":1,\xff}", ": line 1, column 8: not JSON: key must be a string"),
+        (b"{\"x\":}\xff", "x: line 1, column 6: not JSON: expected value"),
+    ] {
+        assert_eq!(fault(text), [expected]);
+    }
+}
+
+#[test]
 fn keys_match_as_in_go() {
     let config = good(json!({
         "HOSTNAME": "x",

@@ -6,6 +6,7 @@
 use super::{absolute, each, id_mappings, list, resources, seccomp, text};
 use crate::input::config::{Device, DeviceKind, Linux, Namespace, NamespaceKind, Propagation, TimeOffset};
 use crate::input::place::{Place, Report, quote};
+use crate::input::spec;
 use oci_spec::runtime as oci;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -19,35 +20,35 @@ const MAX_MAJOR: i64 = 0xfff;
 const MAX_MINOR: i64 = 0xf_ffff;
 
 /// `linux`.
-pub fn linux(linux: &oci::Linux, place: &Place, report: &mut Report) -> Linux {
+pub fn linux(linux: spec::Linux, place: &Place, report: &mut Report) -> Linux {
     let refused = [
-        (linux.intel_rdt().is_some(), "intelRdt"),
-        (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "netDevices"),
-        (linux.memory_policy().is_some(), "memoryPolicy"),
+        (linux.intel_rdt.is_some(), "intelRdt"),
+        (linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty()), "netDevices"),
+        (linux.memory_policy.is_some(), "memoryPolicy"),
     ];
     for (_, name) in refused.iter().filter(|(asked, _)| *asked) {
         report.fault(place.key(name), format!("this version of Corten has no {name}"));
     }
     Linux {
-        namespaces: namespaces(list(linux.namespaces()), &place.key("namespaces"), report),
-        uid_mappings: id_mappings(linux.uid_mappings(), &place.key("uidMappings"), report),
-        gid_mappings: id_mappings(linux.gid_mappings(), &place.key("gidMappings"), report),
-        time_offsets: time_offsets(linux, &place.key("timeOffsets"), report),
-        devices: each(list(linux.devices()), &place.key("devices"), report, device),
-        cgroups_path: cgroups_path(linux.cgroups_path().as_deref(), &place.key("cgroupsPath"), report),
+        namespaces: namespaces(list(&linux.namespaces), &place.key("namespaces"), report),
+        uid_mappings: id_mappings(&linux.uid_mappings, &place.key("uidMappings"), report),
+        gid_mappings: id_mappings(&linux.gid_mappings, &place.key("gidMappings"), report),
+        time_offsets: time_offsets(&linux, &place.key("timeOffsets"), report),
+        devices: each(list(&linux.devices), &place.key("devices"), report, device),
+        cgroups_path: cgroups_path(linux.cgroups_path.as_deref(), &place.key("cgroupsPath"), report),
         resources: linux
-            .resources()
+            .resources
             .as_ref()
             .map(|r| resources::resources(r, &place.key("resources"), report))
             .unwrap_or_default(),
-        sysctl: linux.sysctl().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
-        seccomp: linux.seccomp().as_ref().map(|s| Rc::new(seccomp::seccomp(s, &place.key("seccomp"), report))),
-        rootfs_propagation: text(linux.rootfs_propagation())
+        sysctl: linux.sysctl.into_iter().flatten().collect(),
+        seccomp: linux.seccomp.map(|s| Rc::new(seccomp::seccomp(s, &place.key("seccomp"), report))),
+        rootfs_propagation: text(linux.rootfs_propagation)
             .and_then(|word| propagation(&word, &place.key("rootfsPropagation"), report)),
-        masked_paths: paths(linux.masked_paths(), &place.key("maskedPaths"), report),
-        readonly_paths: paths(linux.readonly_paths(), &place.key("readonlyPaths"), report),
-        mount_label: text(linux.mount_label()),
-        personality: linux.personality().as_ref().map(|p| personality(p, &place.key("personality"), report)),
+        masked_paths: paths(linux.masked_paths, &place.key("maskedPaths"), report),
+        readonly_paths: paths(linux.readonly_paths, &place.key("readonlyPaths"), report),
+        mount_label: text(linux.mount_label),
+        personality: linux.personality.as_ref().map(|p| personality(p, &place.key("personality"), report)),
     }
 }
 
@@ -75,9 +76,9 @@ fn namespaces(namespaces: &[oci::LinuxNamespace], place: &Place, report: &mut Re
     namespaces
 }
 
-fn time_offsets(linux: &oci::Linux, place: &Place, report: &mut Report) -> Vec<TimeOffset> {
+fn time_offsets(linux: &spec::Linux, place: &Place, report: &mut Report) -> Vec<TimeOffset> {
     let mut offsets = Vec::new();
-    for (name, offset) in linux.time_offsets().iter().flatten() {
+    for (name, offset) in linux.time_offsets.iter().flatten() {
         let at = place.name(name);
         let clock = match name.as_str() {
             "monotonic" => "monotonic",
@@ -168,8 +169,8 @@ fn propagation(word: &str, place: &Place, report: &mut Report) -> Option<Propaga
     known
 }
 
-fn paths(paths: &Option<Vec<String>>, place: &Place, report: &mut Report) -> Vec<PathBuf> {
-    each(list(paths), place, report, |of, place, report| absolute(Path::new(of), place, report))
+fn paths(paths: Option<Vec<String>>, place: &Place, report: &mut Report) -> Vec<PathBuf> {
+    each(paths.unwrap_or_default(), place, report, |of, place, report| absolute(Path::new(&of), place, report))
 }
 
 /// `PER_LINUX` and `PER_LINUX32` of personality(2).

@@ -4,6 +4,8 @@
 //! "not asked" in many places. Where oci-spec's types accept more than the specification, the value is judged here; what concerns two
 //! fields at once is judged in [`check`](super::check). Try it by hand: `runc spec | jq .`, then break a line and see what `runc run` says of it.
 //!
+//! What is ours in [`spec`](super::spec) is moved, not copied; oci-spec's types only lend what they hold.
+//!
 //! Each function takes one part, its [`Place`], and the [`Report`]; it notes what is wrong and returns something usable, so that the
 //! faults behind it are found as well.
 
@@ -25,26 +27,25 @@ const MAX_PATH: usize = 4095;
 const MAX_UTS: usize = 64;
 
 /// The whole configuration.
-pub fn config(spec: &Spec, report: &mut Report) -> Config {
+pub fn config(spec: Spec, report: &mut Report) -> Config {
     let top = Place::Root;
-    let version = &spec.oci_version;
-    if !is_version_1(version) {
-        report.fault(top.key("ociVersion"), format!("{} is not a version 1.x of the specification", quote(version)));
+    let version = spec.oci_version;
+    if !is_version_1(&version) {
+        report.fault(top.key("ociVersion"), format!("{} is not a version 1.x of the specification", quote(&version)));
     }
-    let annotations = spec.annotations.iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
     if spec.annotations.as_ref().is_some_and(|map| map.contains_key("")) {
         report.fault(top.key("annotations"), "has an empty key");
     }
     Config {
-        oci_version: version.clone(),
+        oci_version: version,
         root: root(spec.root.as_ref(), &top.key("root"), report),
-        process: spec.process.as_ref().map(|p| process::process(p, &top.key("process"), report)),
-        hostname: uts_name(&spec.hostname, &top.key("hostname"), report),
-        domainname: uts_name(&spec.domainname, &top.key("domainname"), report),
+        process: spec.process.map(|p| process::process(p, &top.key("process"), report)),
+        hostname: uts_name(spec.hostname, &top.key("hostname"), report),
+        domainname: uts_name(spec.domainname, &top.key("domainname"), report),
         mounts: each(list(&spec.mounts), &top.key("mounts"), report, mount),
         hooks: spec.hooks.as_ref().map(|h| hooks(h, &top.key("hooks"), report)).unwrap_or_default(),
-        annotations,
-        linux: spec.linux.as_ref().map(|l| linux::linux(l, &top.key("linux"), report)).unwrap_or_default(),
+        annotations: spec.annotations.into_iter().flatten().collect(),
+        linux: spec.linux.map(|l| linux::linux(l, &top.key("linux"), report)).unwrap_or_default(),
     }
 }
 
@@ -65,7 +66,7 @@ fn root(root: Option<&oci::Root>, place: &Place, report: &mut Report) -> Root {
     Root { path: path(root.path(), &at, report), readonly: root.readonly().unwrap_or(false) }
 }
 
-fn uts_name(name: &Option<String>, place: &Place, report: &mut Report) -> Option<String> {
+fn uts_name(name: Option<String>, place: &Place, report: &mut Report) -> Option<String> {
     let name = text(name)?;
     if name.len() > MAX_UTS {
         report.fault(place, format!("has {} bytes, the kernel takes {MAX_UTS}", name.len()));
@@ -173,18 +174,18 @@ fn list<T>(list: &Option<Vec<T>>) -> &[T] {
 }
 
 /// An optional string; empty is absent, as Go's callers write it.
-fn text(text: &Option<String>) -> Option<String> {
-    text.clone().filter(|text| !text.is_empty())
+fn text(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }
 
 /// Converts every element with its place.
 fn each<T, U>(
-    items: &[T],
+    items: impl IntoIterator<Item = T>,
     place: &Place,
     report: &mut Report,
-    convert: impl Fn(&T, &Place, &mut Report) -> U,
+    convert: impl Fn(T, &Place, &mut Report) -> U,
 ) -> Vec<U> {
-    items.iter().enumerate().map(|(at, item)| convert(item, &place.index(at), report)).collect()
+    items.into_iter().enumerate().map(|(at, item)| convert(item, &place.index(at), report)).collect()
 }
 
 fn path(path: &Path, place: &Place, report: &mut Report) -> PathBuf {

@@ -84,14 +84,14 @@ pub fn capability_number(name: &str) -> Option<u32> {
 }
 
 /// `process`.
-pub fn process(process: &spec::Process, place: &Place, report: &mut Report) -> Process {
-    let args = list(&process.args).to_vec();
+pub fn process(process: spec::Process, place: &Place, report: &mut Report) -> Process {
+    let args = process.args.unwrap_or_default();
     if args.is_empty() {
         report.fault(place.key("args"), "is empty: there is no program to run");
     } else if args[0].is_empty() {
         report.fault(place.key("args").index(0), "is empty: there is no program to run");
     }
-    let env = list(&process.env).to_vec();
+    let env = process.env.unwrap_or_default();
     for (at, entry) in env.iter().enumerate() {
         // The entry itself is not shown: it may hold a secret.
         match entry.split_once('=') {
@@ -114,8 +114,8 @@ pub fn process(process: &spec::Process, place: &Place, report: &mut Report) -> P
         capabilities: process.capabilities.as_ref().map(capabilities),
         rlimits: rlimits(list(&process.rlimits), &place.key("rlimits"), report),
         no_new_privileges: process.no_new_privileges.unwrap_or(false),
-        apparmor_profile: text(&process.apparmor_profile),
-        selinux_label: text(&process.selinux_label),
+        apparmor_profile: text(process.apparmor_profile),
+        selinux_label: text(process.selinux_label),
         oom_score_adj: process.oom_score_adj.inspect(|score| {
             if !(-1000..=1000).contains(score) {
                 report.fault(place.key("oomScoreAdj"), format!("{score} is not between -1000 and 1000"));

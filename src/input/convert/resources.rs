@@ -104,7 +104,7 @@ fn memory(memory: &oci::LinuxMemory, place: &Place, report: &mut Report) -> Memo
 
 fn cpu(cpu: &oci::LinuxCpu, place: &Place, report: &mut Report) -> Cpu {
     let mut set = |list: &Option<String>, name| {
-        let list = text(list)?;
+        let list = text(list.clone())?;
         if !list.bytes().all(|b| b.is_ascii_digit() || b"-, \n".contains(&b)) {
             report.fault(place.key(name), format!("{} is not a list as 0-3,7", quote(&list)));
         }

@@ -6,6 +6,7 @@
 use super::{absolute, each, list};
 use crate::input::config::{Action, Arch, Operator, Seccomp, SeccompArg, SeccompRule};
 use crate::input::place::{Place, Report};
+use crate::input::spec;
 use oci_spec::runtime::{self as oci, LinuxSeccompAction as Asked};
 
 /// `EPERM`: what a refused call returns unless the profile says otherwise.
@@ -14,22 +15,22 @@ const EPERM: u16 = 1;
 const MAX_ERRNO: u32 = 4095;
 
 /// `linux.seccomp`.
-pub fn seccomp(seccomp: &oci::LinuxSeccomp, place: &Place, report: &mut Report) -> Seccomp {
-    let default = (seccomp.default_action(), seccomp.default_errno_ret());
-    let mut architectures: Vec<Arch> = list(seccomp.architectures()).iter().filter_map(arch).collect();
+pub fn seccomp(seccomp: spec::Seccomp, place: &Place, report: &mut Report) -> Seccomp {
+    let default = (seccomp.default_action, seccomp.default_errno_ret);
+    let mut architectures: Vec<Arch> = list(&seccomp.architectures).iter().filter_map(arch).collect();
     architectures.sort_unstable();
     architectures.dedup();
-    let listener = seccomp.listener_path().as_deref().filter(|path| !path.as_os_str().is_empty());
+    let listener = seccomp.listener_path.as_deref().filter(|path| !path.as_os_str().is_empty());
     let notifies = |action| action == Asked::ScmpActNotify;
-    let used = notifies(default.0) || list(seccomp.syscalls()).iter().any(|rule| notifies(rule.action()));
+    let used = notifies(default.0) || list(&seccomp.syscalls).iter().any(|rule| notifies(rule.action));
     let converted = Seccomp {
         default_action: action(default.0, default.1, &place.key("defaultErrnoRet"), report),
         architectures,
-        flags: list(seccomp.flags()).iter().map(flag).fold(0, |all, flag| all | flag),
+        flags: list(&seccomp.flags).iter().map(flag).fold(0, |all, flag| all | flag),
         // "If the SCMP_ACT_NOTIFY action is not used this value is ignored", and so is what is wrong with it.
         listener_path: listener.filter(|_| used).map(|path| absolute(path, &place.key("listenerPath"), report)),
-        listener_metadata: seccomp.listener_metadata().clone().unwrap_or_default(),
-        rules: each(list(seccomp.syscalls()), &place.key("syscalls"), report, rule),
+        listener_metadata: seccomp.listener_metadata.unwrap_or_default(),
+        rules: each(seccomp.syscalls.unwrap_or_default(), &place.key("syscalls"), report, rule),
     };
     if !converted.listener_metadata.is_empty() && listener.is_none() {
         report.fault(place.key("listenerMetadata"), "set, but there is no listenerPath");
@@ -37,18 +38,18 @@ pub fn seccomp(seccomp: &oci::LinuxSeccomp, place: &Place, report: &mut Report) 
     converted
 }
 
-fn rule(rule: &oci::LinuxSyscall, place: &Place, report: &mut Report) -> SeccompRule {
+fn rule(rule: spec::Syscall, place: &Place, report: &mut Report) -> SeccompRule {
     let at = place.key("names");
-    if rule.names().is_empty() {
+    if rule.names.is_empty() {
         report.fault(at, "is empty");
     }
-    if let Some(n) = rule.names().iter().position(String::is_empty) {
+    if let Some(n) = rule.names.iter().position(str::is_empty) {
         report.fault(at.index(n), "is empty");
     }
     SeccompRule {
-        names: rule.names().clone(),
-        action: action(rule.action(), rule.errno_ret(), &place.key("errnoRet"), report),
-        args: each(list(rule.args()), &place.key("args"), report, arg),
+        names: rule.names,
+        action: action(rule.action, rule.errno_ret, &place.key("errnoRet"), report),
+        args: each(list(&rule.args), &place.key("args"), report, arg),
     }
 }
 

@@ -16,8 +16,10 @@
 //! What goes wrong: a filter of more than 4096 instructions is refused, and every call that the kernel cannot answer from its bitmap
 //! runs through it. A chain with one comparison per name takes 300 steps for the last; a tree takes 9.
 
-use super::hash::Map;
+use super::hash::Mix;
 use crate::sys::seccomp::Instruction;
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
 
 /// The instructions that we use, of `linux/bpf_common.h`.
 pub mod code {
@@ -77,13 +79,25 @@ enum Kind {
 }
 
 /// Questions and verdicts, none of them twice.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Graph {
     nodes: Vec<Kind>,
-    known: Map<Kind, Node>,
+    /// Where a node is by its hash, [`FREE`] where there is none; at least twice as many places as nodes, a power of two.
+    places: Vec<u32>,
 }
 
+/// No node.
+const FREE: u32 = u32::MAX;
+
+/// Docker's profile for three architectures has 190 nodes: this many are there without growing.
+const USUAL: usize = 256;
+
 impl Graph {
+    /// Without nodes.
+    pub fn new() -> Graph {
+        Graph { nodes: Vec::with_capacity(USUAL), places: vec![FREE; 2 * USUAL] }
+    }
+
     /// A verdict: `SECCOMP_RET_*` with its data.
     pub fn verdict(&mut self, returned: u32) -> Node {
         self.add(Kind::Return(returned))
@@ -100,11 +114,38 @@ impl Graph {
     }
 
     fn add(&mut self, kind: Kind) -> Node {
-        let (nodes, known) = (&mut self.nodes, &mut self.known);
-        *known.entry(kind).or_insert_with(|| {
-            nodes.push(kind);
-            Node(nodes.len() as u32 - 1)
-        })
+        let at = self.place(&kind);
+        if self.places[at] != FREE {
+            return Node(self.places[at]);
+        }
+        let node = self.nodes.len() as u32;
+        self.nodes.push(kind);
+        self.places[at] = node;
+        if self.nodes.len() * 2 > self.places.len() {
+            self.grow();
+        }
+        Node(node)
+    }
+
+    /// Where this node is, or would be: at its hash, or behind those that were there before it.
+    fn place(&self, kind: &Kind) -> usize {
+        let mut mix = Mix::default();
+        kind.hash(&mut mix);
+        let last = self.places.len() - 1;
+        let mut at = mix.finish() as usize & last;
+        while self.places[at] != FREE && self.nodes[self.places[at] as usize] != *kind {
+            at = (at + 1) & last;
+        }
+        at
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        self.places = vec![FREE; 4 * self.places.len()];
+        for node in 0..self.nodes.len() {
+            let at = self.place(&self.nodes[node]);
+            self.places[at] = node as u32;
+        }
     }
 
     /// The decision over ranges of a word: `parts` are (first value, what then), ascending, the first at 0, each up to the next.
@@ -112,43 +153,33 @@ impl Graph {
     /// A single value between two equal neighbours is one question (is it this?) and not two, which is most of what a profile
     /// consists of: ranges of allowed calls with holes.
     pub fn ranges(&mut self, word: Word, parts: &[(u32, Node)]) -> Node {
-        let mut runs: Vec<Run> = Vec::with_capacity(parts.len());
-        let mut at = 0;
-        while at < parts.len() {
-            let (first, node) = parts[at];
-            match (runs.last_mut(), parts.get(at + 1)) {
+        let mut ranges = Ranges { word, runs: Vec::with_capacity(parts.len()), holes: Vec::with_capacity(parts.len()) };
+        for (at, &(first, node)) in parts.iter().enumerate() {
+            match (ranges.runs.last_mut(), parts.get(at + 1)) {
                 // Same as before the hole: the run goes on.
-                (Some(run), _) if run.node == node => at += 1,
+                (Some(run), _) if run.node == node => {}
                 (Some(run), Some(&(next, after))) if next == first + 1 && after == run.node => {
-                    run.holes.push((first, node));
-                    at += 1;
+                    ranges.holes.push((first, node));
+                    run.end = ranges.holes.len();
                 }
-                _ => {
-                    runs.push(Run { first, node, holes: Vec::new() });
-                    at += 1;
-                }
+                _ => ranges.runs.push(Run { first, node, end: ranges.holes.len() }),
             }
         }
-        self.tree(word, &runs)
+        self.tree(&ranges, 0..ranges.runs.len())
     }
 
-    fn tree(&mut self, word: Word, runs: &[Run]) -> Node {
-        match runs {
-            [run] => self.holes(word, run.node, &run.holes),
-            _ => {
-                // Halves of equal work, not of equal length.
-                let total: usize = runs.iter().map(|run| 1 + run.holes.len()).sum();
-                let mut before = 0;
-                let middle = runs.iter().position(|run| {
-                    before += 1 + run.holes.len();
-                    before * 2 >= total
-                });
-                let middle = (middle.unwrap_or(0) + 1).clamp(1, runs.len() - 1);
-                let no = self.tree(word, &runs[..middle]);
-                let yes = self.tree(word, &runs[middle..]);
-                self.ask(word, Question::AtLeast(runs[middle].first), yes, no)
-            }
+    fn tree(&mut self, ranges: &Ranges, runs: Range<usize>) -> Node {
+        if runs.len() == 1 {
+            let run = &ranges.runs[runs.start];
+            return self.holes(ranges.word, run.node, &ranges.holes[ranges.holes_before(runs.start)..run.end]);
         }
+        // Halves of equal work, not of equal length.
+        let (before, total) = (ranges.work(runs.start), ranges.work(runs.end) - ranges.work(runs.start));
+        let half = |end: &usize| (ranges.work(*end) - before) * 2 >= total;
+        let middle = (runs.start + 1..runs.end - 1).find(half).unwrap_or(runs.end - 1);
+        let no = self.tree(ranges, runs.start..middle);
+        let yes = self.tree(ranges, middle..runs.end);
+        self.ask(ranges.word, Question::AtLeast(ranges.runs[middle].first), yes, no)
     }
 
     fn holes(&mut self, word: Word, around: Node, holes: &[(u32, Node)]) -> Node {
@@ -167,19 +198,39 @@ impl Graph {
     }
 }
 
-/// A range of values with one answer, but for single values in it.
+/// All values of a word.
+struct Ranges {
+    word: Word,
+    runs: Vec<Run>,
+    /// Single values in the runs, which get something else: those of the first run, then those of the second, …
+    holes: Vec<(u32, Node)>,
+}
+
+/// A range of values with one answer, but for its holes.
 struct Run {
     first: u32,
     node: Node,
-    holes: Vec<(u32, Node)>,
+    /// Where its holes end, which is where the next one's begin.
+    end: usize,
+}
+
+impl Ranges {
+    fn holes_before(&self, run: usize) -> usize {
+        run.checked_sub(1).map_or(0, |before| self.runs[before].end)
+    }
+
+    /// How many runs and holes there are before a run.
+    fn work(&self, run: usize) -> usize {
+        run + self.holes_before(run)
+    }
 }
 
 /// Writes the program that decides from `root` on.
 pub fn assemble(graph: &Graph, root: Node) -> Vec<Instruction> {
     let mut writer = Writer {
         graph,
-        backwards: Vec::with_capacity(graph.size() + 16),
-        places: Map::with_capacity_and_hasher(graph.size(), Default::default()),
+        backwards: Vec::with_capacity(graph.size() + graph.size() / 4 + 16),
+        places: vec![[FREE; 2]; graph.size()],
     };
     writer.write(root);
     writer.backwards.reverse();
@@ -190,12 +241,17 @@ struct Writer<'a> {
     graph: &'a Graph,
     /// Last instruction first: a place is the distance from the end.
     backwards: Vec<Instruction>,
-    /// Where a node was written last, for each content of the accumulator with which it is entered. A verdict needs none.
-    places: Map<Key, usize>,
+    /// Where each node was written last, [`FREE`] if nowhere: for one who must load its word first, and for one who comes with it.
+    places: Vec<[u32; 2]>,
 }
 
-/// A node, and what the accumulator holds on entering it.
-type Key = (Node, Option<Word>);
+/// A node as it is entered.
+#[derive(Clone, Copy)]
+struct Key {
+    node: Node,
+    /// The accumulator holds its word. Never so for a verdict, which needs none.
+    held: bool,
+}
 
 /// What is still to write. A stack of its own, because a chain of questions may be thousands long.
 enum Task {
@@ -204,28 +260,43 @@ enum Task {
 }
 
 impl Writer<'_> {
-    /// Where to look for a node that is entered with `held` in the accumulator.
-    fn key(&self, node: Node, held: Option<Word>) -> Key {
-        match self.graph.nodes[node.0 as usize] {
-            Kind::Ask { word, .. } if held == Some(word) => (node, held),
-            // Who must load anyway shares one copy.
-            _ => (node, None),
-        }
+    /// A node that is entered with a word in the accumulator. Who must load another one anyway shares one copy.
+    fn key(&self, node: Node, accumulator: Word) -> Key {
+        let held = matches!(self.kind(node), Kind::Ask { word, .. } if word == accumulator);
+        Key { node, held }
+    }
+
+    fn kind(&self, node: Node) -> Kind {
+        self.graph.nodes[node.0 as usize]
+    }
+
+    fn place(&mut self, key: Key) -> &mut u32 {
+        &mut self.places[key.node.0 as usize][key.held as usize]
+    }
+
+    /// The last instruction is where this begins.
+    fn begins(&mut self, key: Key) {
+        *self.place(key) = self.backwards.len() as u32 - 1;
+    }
+
+    /// How many instructions lie between the next one to be written and this.
+    fn skip(&mut self, key: Key) -> usize {
+        self.backwards.len() - *self.place(key) as usize - 1
     }
 
     /// Writes a node, entered with nothing useful in the accumulator, after everything that it leads to.
     fn write(&mut self, root: Node) {
-        let mut tasks = vec![Task::Enter((root, None))];
+        let mut tasks = vec![Task::Enter(Key { node: root, held: false })];
         while let Some(task) = tasks.pop() {
             match task {
-                Task::Enter(key) if self.places.contains_key(&key) => {}
-                Task::Enter(key) => match self.graph.nodes[key.0.0 as usize] {
+                Task::Enter(key) if *self.place(key) != FREE => {}
+                Task::Enter(key) => match self.kind(key.node) {
                     Kind::Return(k) => {
                         self.push(code::RETURN, 0, 0, k);
-                        self.places.insert(key, self.backwards.len() - 1);
+                        self.begins(key);
                     }
                     Kind::Ask { word, yes, no, .. } => {
-                        let (yes, no) = (self.key(yes, Some(word)), self.key(no, Some(word)));
+                        let (yes, no) = (self.key(yes, word), self.key(no, word));
                         tasks.extend([Task::Ask { key, yes, no }, Task::Enter(no), Task::Enter(yes)]);
                     }
                 },
@@ -235,7 +306,7 @@ impl Writer<'_> {
     }
 
     fn ask(&mut self, key: Key, yes: Key, no: Key) {
-        let Kind::Ask { word, question, .. } = self.graph.nodes[key.0.0 as usize] else { return };
+        let Kind::Ask { word, question, .. } = self.kind(key.node) else { return };
         let (jt, jf) = self.reach(yes, no);
         let (code, k) = match question {
             Question::Equal(k) => (code::JUMP_EQUAL, k),
@@ -243,20 +314,19 @@ impl Writer<'_> {
             Question::AnyOf(k) => (code::JUMP_SET, k),
         };
         self.push(code, jt, jf, k);
-        if key.1.is_none() {
+        if !key.held {
             if word.mask != u32::MAX {
                 self.push(code::AND, 0, 0, word.mask);
             }
             self.push(code::LOAD, 0, 0, word.offset as u32);
         }
-        self.places.insert(key, self.backwards.len() - 1);
+        self.begins(key);
     }
 
     /// How far to skip for each answer, after nearer copies were made of what is too far away.
     fn reach(&mut self, yes: Key, no: Key) -> (u8, u8) {
         loop {
-            let skip = |key| self.backwards.len() - self.places[&key] - 1;
-            match (u8::try_from(skip(yes)), u8::try_from(skip(no))) {
+            match (u8::try_from(self.skip(yes)), u8::try_from(self.skip(no))) {
                 (Ok(jt), Ok(jf)) => return (jt, jf),
                 (Err(_), _) => self.bring_near(yes),
                 (_, Err(_)) => self.bring_near(no),
@@ -265,14 +335,14 @@ impl Writer<'_> {
     }
 
     fn bring_near(&mut self, key: Key) {
-        match self.graph.nodes[key.0.0 as usize] {
+        match self.kind(key.node) {
             Kind::Return(k) => self.push(code::RETURN, 0, 0, k),
             Kind::Ask { .. } => {
-                let skip = self.backwards.len() - self.places[&key] - 1;
+                let skip = self.skip(key);
                 self.push(code::JUMP, 0, 0, skip as u32);
             }
         }
-        self.places.insert(key, self.backwards.len() - 1);
+        self.begins(key);
     }
 
     fn push(&mut self, code: u16, jt: u8, jf: u8, k: u32) {

@@ -37,7 +37,7 @@ use bpf::{Graph, Node, Question, Word};
 use hash::Map;
 use nix::errno::Errno;
 use notify::Notify;
-use rules::Part;
+use rules::{List, Part, Reading};
 use std::cell::OnceCell;
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -132,7 +132,7 @@ fn check(profile: Rc<Seccomp>, native: Arch) -> Result<Filter, Vec<Fault>> {
 /// Is it so small that the kernel takes whatever comes of it? A number costs three instructions at most on each of three architectures (two that
 /// lead to it and a verdict), a condition about as much as four numbers.
 fn surely_fits(profile: &Seccomp) -> bool {
-    let numbers = profile.rules.iter().map(|rule| rule.names.len() * (1 + 4 * rule.args.len()));
+    let numbers = profile.rules.iter().map(|rule| rule.names.iter().count() * (1 + 4 * rule.args.len()));
     numbers.sum::<usize>() * 9 < kernel::MAX_INSTRUCTIONS
 }
 
@@ -156,8 +156,17 @@ pub fn refuses_execve(filter: &Filter) -> Option<Fault> {
 /// A profile of the rules about one call alone.
 fn about(name: &str, profile: &Seccomp) -> Seccomp {
     let rules = profile.rules.iter().filter(|rule| rule.names.iter().any(|other| other == name));
-    let rules = rules.map(|rule| SeccompRule { names: vec![name.to_owned()], ..rule.clone() }).collect();
-    Seccomp { rules, ..profile.clone() }
+    let rules = rules.map(|rule| SeccompRule {
+        names: [name].into_iter().collect(),
+        action: rule.action,
+        args: rule.args.clone(),
+    });
+    Seccomp {
+        default_action: profile.default_action,
+        architectures: profile.architectures.clone(),
+        rules: rules.collect(),
+        ..Seccomp::default()
+    }
 }
 
 /// Does anything in it ask an agent?
@@ -185,22 +194,29 @@ fn compile(profile: &Seccomp, native: Arch) -> Result<Vec<Instruction>, Fault> {
         let most = kernel::MAX_INSTRUCTIONS;
         Fault::new("linux.seccomp.syscalls", format!("{what}; the kernel takes filters of up to {most} instructions"))
     };
-    let mut graph = Graph::default();
+    let reading = Reading::new(profile, native);
+    let mut graph = Graph::new();
     let default = rules::verdict(profile.default_action);
     let mut root = graph.verdict(rules::WRONG_ARCH);
     // The own architecture is asked for first, so it is put on top last.
-    for section in rules::sections(profile, native).into_iter().rev() {
-        let mut met: Map<Part, Node> = Map::default();
+    for section in reading.sections().rev() {
+        let mut met: Map<&List, Node> = Map::default();
         let mut parts: Vec<(u32, Node)> = Vec::with_capacity(section.parts.len());
-        for (first, part) in section.parts {
+        for &(first, part) in &section.parts {
             let node = match part {
                 Part::Verdict(verdict) => graph.verdict(verdict),
-                part if met.contains_key(&part) => met[&part],
-                Part::Rules(rules, bits) => {
-                    let node = condition::first_match(&mut graph, &rules, bits, default)
-                        .ok_or_else(|| too_large("the rules of one call need more questions than fit".into()))?;
-                    met.insert(Part::Rules(rules, bits), node);
-                    node
+                Part::Rules(at) => {
+                    let list = &section.lists[at as usize];
+                    match met.get(list) {
+                        Some(&node) => node,
+                        None => {
+                            let node = condition::first_match(&mut graph, &list.rules, list.bits, default).ok_or_else(
+                                || too_large("the rules of one call need more questions than fit".into()),
+                            )?;
+                            met.insert(list, node);
+                            node
+                        }
+                    }
                 }
             };
             if parts.last().is_none_or(|&(_, before)| before != node) {

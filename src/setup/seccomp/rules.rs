@@ -12,27 +12,42 @@
 //!   cannot see behind the pointer where the real arguments are. A profile that allows `socket` for some families only
 //!   therefore allows them all through that door; to close it, it must not list x86.
 //! - Numbers above the greatest one that the profile names get ENOSYS, see `newer`.
+//!
+//! A profile is a few hundred names, most of them in one rule without conditions. So it is read once, into a table with a few bytes for every
+//! call there is ([`Reading`]); each architecture then goes through that table in the order of its own numbers. Only rules with conditions are
+//! kept as rules.
 
 use super::condition::{Condition, Rule};
 use super::table::{self, Call, X32_BIT};
 use crate::input::config::{Action, Arch, Operator, Seccomp, SeccompArg};
 
 /// What happens to a range of numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The same for all arguments.
     Verdict(u32),
-    /// The first rule that matches, for arguments of this many bits.
-    Rules(Vec<Rule>, u32),
+    /// The first rule that matches of these, counted in [`Section::lists`].
+    Rules(u32),
 }
 
-/// One `AUDIT_ARCH`, with what happens to its numbers: (first, what), ascending, the first at 0, each up to the next.
+/// One `AUDIT_ARCH`, with what happens to its numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
     /// `AUDIT_ARCH_*`.
     pub arch: u32,
-    /// All numbers.
+    /// All numbers: (first, what), ascending, the first at 0, each up to the next, no two neighbours the same.
     pub parts: Vec<(u32, Part)>,
+    /// Rules with conditions, for the calls that have them.
+    pub lists: Vec<List>,
+}
+
+/// The rules of one call, none of them without a condition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct List {
+    /// The first that matches counts.
+    pub rules: Vec<Rule>,
+    /// How many bits of an argument they look at.
+    pub bits: u32,
 }
 
 /// `SECCOMP_RET_KILL_THREAD`, for an architecture that the profile does not list, as libseccomp.
@@ -52,113 +67,223 @@ pub fn verdict(action: Action) -> u32 {
     }
 }
 
-/// The profile, worked out for the machine's own architecture and those that it lists, the own one first.
-pub fn sections(profile: &Seccomp, native: Arch) -> Vec<Section> {
-    let mut all = vec![Numbers::new(native)];
-    for &arch in &profile.architectures {
-        if all.iter().all(|numbers| numbers.arch != arch) {
-            all.push(Numbers::new(arch));
-        }
-    }
-    for rule in &profile.rules {
-        let alternatives = if rule.action == profile.default_action { Vec::new() } else { alternatives(&rule.args) };
-        for name in &rule.names {
-            let Some(call) = table::find(name) else { continue };
-            for numbers in &mut all {
-                numbers.add(name, call, verdict(rule.action), &alternatives);
-            }
-        }
-    }
-    let mut sections: Vec<Section> = Vec::new();
-    for numbers in &all {
-        let arch = table::audit_arch(numbers.arch);
-        if sections.iter().all(|section| section.arch != arch) {
-            let parts = match numbers.arch {
-                Arch::X86_64 | Arch::X32 => {
-                    let of = |arch| all.iter().find(|numbers| numbers.arch == arch);
-                    shared(profile, of(Arch::X86_64), of(Arch::X32))
+/// A profile by calls instead of by rules.
+pub struct Reading<'a> {
+    profile: &'a Seccomp,
+    /// The machine's own architecture, then those that the profile lists.
+    archs: Vec<Arch>,
+    said: [Said; table::COUNT],
+    /// Rules with conditions: sorted by call, and for each call in the profile's order.
+    asking: Vec<Asking>,
+}
+
+/// What is said about one call.
+#[derive(Clone, Copy, Default)]
+struct Said {
+    /// A rule names it, with any action.
+    named: bool,
+    /// There are rules with conditions.
+    asks: bool,
+    /// The first rule without, counted from 1; 0 where there is none.
+    plain: u32,
+}
+
+/// A rule with conditions about a call, as the profile has it.
+struct Asking {
+    call: Call,
+    /// Which rule.
+    rule: usize,
+    /// Of several conditions on one argument each is a rule of its own: which.
+    only: Option<usize>,
+    /// It is about another call, behind this door of x86 where the first argument says so.
+    door: Option<u8>,
+}
+
+impl<'a> Reading<'a> {
+    /// Reads a profile for a machine of this architecture.
+    pub fn new(profile: &'a Seccomp, native: Arch) -> Reading<'a> {
+        let mut archs = vec![native];
+        archs.extend(profile.architectures.iter().filter(|arch| **arch != native));
+        let mut reading = Reading { profile, archs, said: [Said::default(); table::COUNT], asking: Vec::new() };
+        for (at, rule) in profile.rules.iter().enumerate() {
+            for name in rule.names.iter() {
+                let Some(call) = table::find(name) else { continue };
+                reading.said[call.row()].named = true;
+                if rule.action != profile.default_action {
+                    reading.add(at, &rule.args, call);
                 }
-                _ => alone(profile, numbers),
-            };
-            sections.push(Section { arch, parts });
-        }
-    }
-    sections
-}
-
-/// What has to hold: one list, of which all must, or several of one condition each, where an argument has several.
-fn alternatives(args: &[SeccompArg]) -> Vec<Vec<SeccompArg>> {
-    let repeated = args.iter().enumerate().any(|(at, arg)| args[..at].iter().any(|before| before.index == arg.index));
-    if repeated { args.iter().map(|&arg| vec![arg]).collect() } else { vec![args.to_vec()] }
-}
-
-/// What a profile says about the numbers of one architecture.
-struct Numbers {
-    arch: Arch,
-    /// In the profile's order.
-    rules: Vec<(u32, Rule)>,
-    /// The greatest number that the profile names, with any action.
-    greatest: u32,
-}
-
-impl Numbers {
-    fn new(arch: Arch) -> Numbers {
-        Numbers { arch, rules: Vec::with_capacity(512), greatest: 0 }
-    }
-
-    fn add(&mut self, name: &str, call: Call, verdict: u32, alternatives: &[Vec<SeccompArg>]) {
-        let number = call.number(self.arch);
-        // The call itself has no number in libseccomp when it has two doors, so these do not count as known either.
-        let door = if self.arch == Arch::X86 { table::multiplexed(name) } else { None };
-        if door.is_none() {
-            self.greatest = self.greatest.max(number.unwrap_or(0));
-        }
-        for args in alternatives {
-            if let Some((multiplexer, value)) = door {
-                let which = SeccompArg { index: 0, op: Operator::Eq, value: value.into(), value_two: 0 };
-                let others = args.iter().copied().filter(|arg| arg.index != 0);
-                self.rule(multiplexer, verdict, std::iter::once(which).chain(others));
             }
-            if let Some(number) = number {
-                self.rule(number, verdict, args.iter().copied());
+        }
+        reading.asking.sort_by_key(|asking| asking.call);
+        reading
+    }
+
+    fn add(&mut self, rule: usize, args: &[SeccompArg], call: Call) {
+        let door = if self.archs.contains(&Arch::X86) { table::door(call) } else { None };
+        if args.is_empty() {
+            let said = &mut self.said[call.row()];
+            said.plain = if said.plain == 0 { rule as u32 + 1 } else { said.plain };
+        }
+        let repeated =
+            args.iter().enumerate().any(|(at, arg)| args[..at].iter().any(|before| before.index == arg.index));
+        for only in if repeated { 0..args.len() } else { 0..1 } {
+            let only = repeated.then_some(only);
+            if let Some(door) = door {
+                self.said[door.through.row()].asks = true;
+                self.asking.push(Asking { call: door.through, rule, only, door: Some(door.first) });
+            }
+            if !args.is_empty() {
+                self.said[call.row()].asks = true;
+                self.asking.push(Asking { call, rule, only, door: None });
             }
         }
     }
 
-    fn rule(&mut self, number: u32, verdict: u32, args: impl Iterator<Item = SeccompArg>) {
-        let bits = table::argument_bits(self.arch);
-        let mut conditions: Vec<Condition> = args.map(|arg| Condition::new(&arg, bits)).collect();
-        conditions.retain(|condition| condition.constant() != Some(true));
-        conditions.sort_by_key(Condition::index);
-        if conditions.iter().all(|condition| condition.constant().is_none()) {
-            self.rules.push((number, Rule { verdict, conditions }));
-        }
+    /// The sections of the filter, that of the machine's own architecture first.
+    pub fn sections(&self) -> impl DoubleEndedIterator<Item = Section> {
+        let audit = |arch: &Arch| table::audit_arch(*arch);
+        let is_first = move |at: &usize| self.archs[..*at].iter().all(|arch| audit(arch) != audit(&self.archs[*at]));
+        (0..self.archs.len()).filter(is_first).map(|at| match self.archs[at] {
+            Arch::X86_64 | Arch::X32 => self.shared(),
+            arch => self.alone(arch),
+        })
     }
 
-    /// What happens to each number that a rule is about, up to the greatest one that counts, ascending.
-    fn parts(&self, up_to: u32) -> Vec<(u32, Part)> {
-        let mut rules: Vec<&(u32, Rule)> = self.rules.iter().filter(|(number, _)| *number <= up_to).collect();
-        rules.sort_by_key(|(number, _)| *number);
-        let bits = table::argument_bits(self.arch);
-        let part = |rules: &[&(u32, Rule)]| {
-            if let Some((_, rule)) = rules.iter().find(|(_, rule)| rule.conditions.is_empty()) {
-                return Part::Verdict(rule.verdict);
+    fn alone(&self, arch: Arch) -> Section {
+        let mut section = Section::new(arch);
+        let newer = self.newer(arch);
+        self.lay(&mut section, arch, 0, newer.map_or(u32::MAX, |first| first - 1));
+        if let Some(first) = newer {
+            section.push(first, ENOSYS);
+        }
+        section
+    }
+
+    /// x86_64 and x32 in one section. At least one of them is there.
+    fn shared(&self) -> Section {
+        let mut section = Section::new(Arch::X86_64);
+        let (mut newer_64, mut newer_32) = (None, None);
+        // Numbers below this are x86_64's; from here on it depends on who looks: runc at this one bit, libseccomp at anything above.
+        const X32: u32 = X32_BIT;
+        if self.archs.contains(&Arch::X86_64) {
+            newer_64 = self.newer(Arch::X86_64);
+            self.lay(&mut section, Arch::X86_64, 0, newer_64.unwrap_or(X32) - 1);
+            if let Some(first) = newer_64 {
+                section.push(first, ENOSYS);
             }
-            let mut rules: Vec<Rule> = rules.iter().map(|(_, rule)| rule.clone()).collect();
-            rules.sort_by(order);
-            Part::Rules(rules, bits)
-        };
-        rules.chunk_by(|a, b| a.0 == b.0).map(|rules| (rules[0].0, part(rules))).collect()
+        } else {
+            section.push(0, Part::Verdict(WRONG_ARCH));
+        }
+        let mut above = Part::Verdict(WRONG_ARCH);
+        if self.archs.contains(&Arch::X32) {
+            above = self.default();
+            newer_32 = self.newer(Arch::X32);
+            self.lay(&mut section, Arch::X32, X32, newer_32.unwrap_or(2 * X32) - 1);
+            if let Some(first) = newer_32 {
+                section.push(first, ENOSYS);
+            }
+        } else {
+            section.push(X32, above);
+        }
+        section.push(2 * X32, newer_64.map_or(above, |_| ENOSYS));
+        section.push(3 * X32, newer_32.map_or(above, |_| ENOSYS));
+        // -1 is how a tracer skips a call: not an x32 call, whatever its bits say.
+        section.push(u32::MAX, newer_32.map_or(self.default(), |_| ENOSYS));
+        section
+    }
+
+    fn default(&self) -> Part {
+        Part::Verdict(verdict(self.profile.default_action))
     }
 
     /// The first number that is newer than the profile, which gets ENOSYS instead of the default: a C library then falls back on an
     /// older call, where EPERM makes the program fail. As runc: for architectures that the profile lists (not for a native one
     /// that it forgot), and only where the default refuses (who is asked, or traces, may know the call).
-    fn newer(&self, profile: &Seccomp) -> Option<u32> {
-        let refuses =
-            !matches!(profile.default_action, Action::Allow | Action::Log | Action::Trace(_) | Action::Notify);
-        let counts = refuses && self.greatest > 0 && profile.architectures.contains(&self.arch);
-        counts.then(|| self.greatest + 1)
+    fn newer(&self, arch: Arch) -> Option<u32> {
+        let default = self.profile.default_action;
+        let refuses = !matches!(default, Action::Allow | Action::Log | Action::Trace(_) | Action::Notify);
+        if !refuses || !self.profile.architectures.contains(&arch) {
+            return None;
+        }
+        // The call itself has no number in libseccomp when it has two doors, so these do not count as known either.
+        let known = |call: &Call| self.said[call.row()].named && (arch != Arch::X86 || table::door(*call).is_none());
+        let greatest = table::by_number(arch).rev().find(known)?.number(arch)?;
+        (greatest > 0).then(|| greatest + 1)
+    }
+
+    /// Lays the calls of an architecture over the default, for numbers from `first` to `last`.
+    fn lay(&self, section: &mut Section, arch: Arch, first: u32, last: u32) {
+        let (mut next, default) = (first, self.default());
+        for call in table::by_number(arch) {
+            let Some(number) = call.number(arch).filter(|number| *number <= last) else { break };
+            let Some(part) = self.part(call, arch, &mut section.lists) else { continue };
+            if next < number {
+                section.push(next, default);
+            }
+            section.push(number, part);
+            next = number + 1;
+        }
+        if next <= last {
+            section.push(next, default);
+        }
+    }
+
+    /// What the rules about a call say, if there are any.
+    fn part(&self, call: Call, arch: Arch, lists: &mut Vec<List>) -> Option<Part> {
+        let said = self.said[call.row()];
+        let mut plain = (said.plain as usize).checked_sub(1);
+        if said.asks {
+            let bits = table::argument_bits(arch);
+            let asking = &self.asking[self.asking.partition_point(|asking| asking.call < call)..];
+            let here = |asking: &&Asking| asking.door.is_none() || arch == Arch::X86;
+            let mut rules = Vec::new();
+            for asking in asking.iter().take_while(|asking| asking.call == call).filter(here) {
+                match plain {
+                    // Only an earlier one that turns out to ask for nothing could count.
+                    Some(plain) if plain <= asking.rule => break,
+                    _ => {}
+                }
+                match self.rule(asking, bits) {
+                    Some(rule) if rule.conditions.is_empty() => plain = Some(asking.rule),
+                    Some(rule) => rules.push(rule),
+                    None => {}
+                }
+            }
+            if plain.is_none() && !rules.is_empty() {
+                rules.sort_by(order);
+                lists.push(List { rules, bits });
+                return Some(Part::Rules(lists.len() as u32 - 1));
+            }
+        }
+        plain.map(|at| Part::Verdict(verdict(self.profile.rules[at].action)))
+    }
+
+    /// The rule with what it asks of arguments of this many bits. `None`: it holds for none.
+    fn rule(&self, asking: &Asking, bits: u32) -> Option<Rule> {
+        let rule = &self.profile.rules[asking.rule];
+        let args = asking.only.map_or(&rule.args[..], |at| &rule.args[at..=at]);
+        let door =
+            asking.door.map(|first| SeccompArg { index: 0, op: Operator::Eq, value: first.into(), value_two: 0 });
+        let others = args.iter().copied().filter(|arg| door.is_none() || arg.index != 0);
+        let mut conditions = Vec::with_capacity(args.len() + 1);
+        conditions.extend(door.into_iter().chain(others).map(|arg| Condition::new(&arg, bits)));
+        conditions.retain(|condition| condition.constant() != Some(true));
+        conditions.sort_by_key(Condition::index);
+        let possible = conditions.iter().all(|condition| condition.constant().is_none());
+        possible.then(|| Rule { verdict: verdict(rule.action), conditions })
+    }
+}
+
+impl Section {
+    fn new(arch: Arch) -> Section {
+        Section { arch: table::audit_arch(arch), parts: Vec::with_capacity(256), lists: Vec::new() }
+    }
+
+    /// The numbers from here on, if that is not what the ones before get.
+    fn push(&mut self, first: u32, part: Part) {
+        if self.parts.last().is_none_or(|last| last.1 != part) {
+            self.parts.push((first, part));
+        }
     }
 }
 
@@ -168,54 +293,5 @@ fn order(a: &Rule, b: &Rule) -> std::cmp::Ordering {
     pairs.map(|(a, b)| a.order(b)).find(|order| order.is_ne()).unwrap_or(a.conditions.len().cmp(&b.conditions.len()))
 }
 
-/// Numbers below this are x86_64's; from here on it depends on who looks: runc at this one bit, libseccomp at anything above.
-const X32: u32 = X32_BIT;
-
-fn alone(profile: &Seccomp, numbers: &Numbers) -> Vec<(u32, Part)> {
-    let mut base = vec![(0, Part::Verdict(verdict(profile.default_action)))];
-    let newer = numbers.newer(profile);
-    base.extend(newer.map(|first| (first, ENOSYS)));
-    overlay(base, numbers.parts(newer.map_or(u32::MAX, |first| first - 1)))
-}
-
-/// x86_64 and x32 in one section. At least one of them is there.
-fn shared(profile: &Seccomp, x86_64: Option<&Numbers>, x32: Option<&Numbers>) -> Vec<(u32, Part)> {
-    let default = Part::Verdict(verdict(profile.default_action));
-    let wrong = Part::Verdict(WRONG_ARCH);
-    let newer_64 = x86_64.and_then(|numbers| numbers.newer(profile));
-    let newer_32 = x32.and_then(|numbers| numbers.newer(profile));
-    let when = |there: bool| if there { default.clone() } else { wrong.clone() };
-    let mut base = vec![(0, when(x86_64.is_some()))];
-    base.extend(newer_64.map(|first| (first, ENOSYS)));
-    base.push((X32, when(x32.is_some())));
-    base.extend(newer_32.map(|first| (first, ENOSYS)));
-    base.push((0x8000_0000, newer_64.map_or(when(x32.is_some()), |_| ENOSYS)));
-    base.push((0xc000_0000, newer_32.map_or(when(x32.is_some()), |_| ENOSYS)));
-    // -1 is how a tracer skips a call: not an x32 call, whatever its bits say.
-    base.push((u32::MAX, newer_32.map_or(default, |_| ENOSYS)));
-    let mut calls = x86_64.map(|numbers| numbers.parts(newer_64.unwrap_or(X32) - 1)).unwrap_or_default();
-    calls.extend(x32.map(|numbers| numbers.parts(newer_32.unwrap_or(2 * X32) - 1)).unwrap_or_default());
-    overlay(base, calls)
-}
-
 /// What calls newer than the profile get.
 const ENOSYS: Part = Part::Verdict(0x0005_0000 | libc::ENOSYS as u32);
-
-/// Single numbers laid over ranges; both ascending.
-fn overlay(base: Vec<(u32, Part)>, calls: Vec<(u32, Part)>) -> Vec<(u32, Part)> {
-    let mut parts: Vec<(u32, Part)> = Vec::with_capacity(base.len() + 2 * calls.len());
-    let mut calls = calls.into_iter().peekable();
-    for (at, (first, part)) in base.iter().enumerate() {
-        let end = base.get(at + 1).map_or(u32::MAX, |next| next.0 - 1);
-        let mut next = Some(*first);
-        while let Some((number, call)) = calls.next_if(|call| call.0 <= end) {
-            if let Some(gap) = next.filter(|&gap| gap < number) {
-                parts.push((gap, part.clone()));
-            }
-            parts.push((number, call));
-            next = number.checked_add(1).filter(|&n| n <= end);
-        }
-        parts.extend(next.map(|gap| (gap, part.clone())));
-    }
-    parts
-}

@@ -9,10 +9,11 @@
 //! ```
 //!
 //! Here is one row per name and one column per architecture (`calls`). Names and numbers are two arrays without a pointer in
-//! them: 483 `&str` would be relocated at every start of a static-pie program, whether it has a filter or not.
+//! them: 483 `&str` would be relocated at every start of a static-pie program, whether it has a filter or not. The compiler of
+//! this program has worked out two ways into them: from a name by its hash ([`find`]), and by ascending number ([`by_number`]).
 //!
 //! What goes wrong: x86 has two doors to the same call. Before Linux 4.3, `socket` was only `socketcall(1, args)`, and System V ipc
-//! only `ipc(n, …)`; a filter that closes one door and forgets the other closes nothing. See [`multiplexed`].
+//! only `ipc(n, …)`; a filter that closes one door and forgets the other closes nothing. See [`door`].
 
 use crate::input::config::Arch;
 
@@ -59,22 +60,94 @@ static STARTS: [u16; calls::NUMBERS.len() + 1] = {
     starts
 };
 
+/// How many calls there are.
+pub const COUNT: usize = calls::NUMBERS.len();
+
+/// Rows by the hash of their name, or [`NONE`]. Two places for each name, and who finds his taken goes to the next.
+static PLACES: [u16; PLACE_COUNT] = {
+    let mut places = [NONE; PLACE_COUNT];
+    let mut row = 0;
+    while row < COUNT {
+        let mut at = hash(calls::NAMES.as_bytes(), STARTS[row] as usize, STARTS[row + 1] as usize - 1);
+        while places[at] != NONE {
+            at = (at + 1) % PLACE_COUNT;
+        }
+        places[at] = row as u16;
+        row += 1;
+    }
+    places
+};
+
+const PLACE_COUNT: usize = 1024;
+
+/// Where to look first for the name that lies there in a text.
+const fn hash(text: &[u8], mut at: usize, end: usize) -> usize {
+    let mut mixed = 0_u32;
+    while at < end {
+        mixed = (mixed ^ text[at] as u32).wrapping_mul(0x9e37_79b1);
+        at += 1;
+    }
+    (mixed >> 22) as usize % PLACE_COUNT
+}
+
+/// The rows that an architecture has, by ascending number, for each column.
+static ORDER: [[u16; COUNT]; 5] = {
+    let mut order = [[NONE; COUNT]; 5];
+    let mut column = 0;
+    while column < 5 {
+        // By a raw number, of which the private ones of arm come last in either form.
+        let mut rows = [NONE; RAW];
+        let mut row = 0;
+        while row < COUNT {
+            let raw = calls::NUMBERS[row][column];
+            if raw != NONE {
+                rows[raw_place(raw)] = row as u16;
+            }
+            row += 1;
+        }
+        let (mut raw, mut at) = (0, 0);
+        while raw < RAW {
+            if rows[raw] != NONE {
+                order[column][at] = rows[raw];
+                at += 1;
+            }
+            raw += 1;
+        }
+        column += 1;
+    }
+    order
+};
+
+/// More than the greatest ordinary number, and 256 for arm's private ones.
+const RAW: usize = 1024;
+
+const fn raw_place(raw: u16) -> usize {
+    if raw < ARM_PRIVATE { raw as usize } else { RAW - 256 + (raw & 0xff) as usize }
+}
+
+/// From here on a number of the table stands for one of arm's private range.
+const ARM_PRIVATE: u16 = 0xff00;
+
 /// A name that at least one of our architectures has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call(u16);
 
 /// Finds a system call by its name.
 pub fn find(name: &str) -> Option<Call> {
-    let (mut low, mut high) = (0, calls::NUMBERS.len());
-    while low < high {
-        let middle = (low + high) / 2;
-        match Call(middle as u16).name().cmp(name) {
-            std::cmp::Ordering::Less => low = middle + 1,
-            std::cmp::Ordering::Greater => high = middle,
-            std::cmp::Ordering::Equal => return Some(Call(middle as u16)),
+    let mut at = hash(name.as_bytes(), 0, name.len());
+    loop {
+        match PLACES[at] {
+            NONE => return None,
+            row if Call(row).name() == name => return Some(Call(row)),
+            _ => at = (at + 1) % PLACE_COUNT,
         }
     }
-    None
+}
+
+/// The calls of an architecture by ascending number.
+pub fn by_number(arch: Arch) -> impl DoubleEndedIterator<Item = Call> {
+    let rows = &ORDER[column(arch)];
+    rows[..rows.partition_point(|&row| row != NONE)].iter().map(|&row| Call(row))
 }
 
 /// Every call, by name.
@@ -89,64 +162,110 @@ impl Call {
         &calls::NAMES[STARTS[row] as usize..STARTS[row + 1] as usize - 1]
     }
 
+    /// Which one it is of [`COUNT`].
+    pub fn row(self) -> usize {
+        self.0 as usize
+    }
+
     /// Its number as the kernel shows it to a filter, with [`X32_BIT`] for x32; `None` where the architecture lacks it.
     pub fn number(self, arch: Arch) -> Option<u32> {
-        let column = match arch {
-            Arch::X86_64 => 0,
-            Arch::X86 => 1,
-            Arch::X32 => 2,
-            Arch::Aarch64 => 3,
-            Arch::Arm => 4,
-        };
-        match calls::NUMBERS[self.0 as usize][column] {
+        match calls::NUMBERS[self.0 as usize][column(arch)] {
             NONE => None,
             n if arch == Arch::X32 => Some(n as u32 | X32_BIT),
-            n if arch == Arch::Arm && n >= 0xff00 => Some(0xf_0000 | (n as u32 & 0xff)),
+            n if n >= ARM_PRIVATE => Some(0xf_0000 | (n as u32 & 0xff)),
             n => Some(n as u32),
         }
     }
 }
 
-/// The other door of x86: the number of the multiplexer, and what its first argument says for this call. From
-/// `include/uapi/linux/net.h` (`SYS_SOCKET`…) and `include/uapi/linux/ipc.h` (`SEMOP`…).
-pub fn multiplexed(name: &str) -> Option<(u32, u32)> {
-    const SOCKETCALL: u32 = 102;
-    const IPC: u32 = 117;
-    Some(match name {
-        "socket" => (SOCKETCALL, 1),
-        "bind" => (SOCKETCALL, 2),
-        "connect" => (SOCKETCALL, 3),
-        "listen" => (SOCKETCALL, 4),
-        "accept" => (SOCKETCALL, 5),
-        "getsockname" => (SOCKETCALL, 6),
-        "getpeername" => (SOCKETCALL, 7),
-        "socketpair" => (SOCKETCALL, 8),
-        "send" => (SOCKETCALL, 9),
-        "recv" => (SOCKETCALL, 10),
-        "sendto" => (SOCKETCALL, 11),
-        "recvfrom" => (SOCKETCALL, 12),
-        "shutdown" => (SOCKETCALL, 13),
-        "setsockopt" => (SOCKETCALL, 14),
-        "getsockopt" => (SOCKETCALL, 15),
-        "sendmsg" => (SOCKETCALL, 16),
-        "recvmsg" => (SOCKETCALL, 17),
-        "accept4" => (SOCKETCALL, 18),
-        "recvmmsg" => (SOCKETCALL, 19),
-        "sendmmsg" => (SOCKETCALL, 20),
-        "semop" => (IPC, 1),
-        "semget" => (IPC, 2),
-        "semctl" => (IPC, 3),
-        "semtimedop" => (IPC, 4),
-        "msgsnd" => (IPC, 11),
-        "msgrcv" => (IPC, 12),
-        "msgget" => (IPC, 13),
-        "msgctl" => (IPC, 14),
-        "shmat" => (IPC, 21),
-        "shmdt" => (IPC, 22),
-        "shmget" => (IPC, 23),
-        "shmctl" => (IPC, 24),
-        _ => return None,
-    })
+fn column(arch: Arch) -> usize {
+    match arch {
+        Arch::X86_64 => 0,
+        Arch::X86 => 1,
+        Arch::X32 => 2,
+        Arch::Aarch64 => 3,
+        Arch::Arm => 4,
+    }
+}
+
+/// The other door of x86, a call through which this one can be made too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// `socketcall` or `ipc`.
+    pub through: Call,
+    /// What its first argument says for this call.
+    pub first: u8,
+}
+
+/// Calls that have two doors. From `include/uapi/linux/net.h` (`SYS_SOCKET`…) and `include/uapi/linux/ipc.h` (`SEMOP`…).
+const MULTIPLEXED: [(&str, &str, u8); 32] = [
+    ("socket", "socketcall", 1),
+    ("bind", "socketcall", 2),
+    ("connect", "socketcall", 3),
+    ("listen", "socketcall", 4),
+    ("accept", "socketcall", 5),
+    ("getsockname", "socketcall", 6),
+    ("getpeername", "socketcall", 7),
+    ("socketpair", "socketcall", 8),
+    ("send", "socketcall", 9),
+    ("recv", "socketcall", 10),
+    ("sendto", "socketcall", 11),
+    ("recvfrom", "socketcall", 12),
+    ("shutdown", "socketcall", 13),
+    ("setsockopt", "socketcall", 14),
+    ("getsockopt", "socketcall", 15),
+    ("sendmsg", "socketcall", 16),
+    ("recvmsg", "socketcall", 17),
+    ("accept4", "socketcall", 18),
+    ("recvmmsg", "socketcall", 19),
+    ("sendmmsg", "socketcall", 20),
+    ("semop", "ipc", 1),
+    ("semget", "ipc", 2),
+    ("semctl", "ipc", 3),
+    ("semtimedop", "ipc", 4),
+    ("msgsnd", "ipc", 11),
+    ("msgrcv", "ipc", 12),
+    ("msgget", "ipc", 13),
+    ("msgctl", "ipc", 14),
+    ("shmat", "ipc", 21),
+    ("shmdt", "ipc", 22),
+    ("shmget", "ipc", 23),
+    ("shmctl", "ipc", 24),
+];
+
+/// For each row its door: the row of the other call, and the first argument.
+static DOORS: [(u16, u8); COUNT] = {
+    let mut doors = [(NONE, 0); COUNT];
+    let mut at = 0;
+    while at < MULTIPLEXED.len() {
+        let (name, through, first) = MULTIPLEXED[at];
+        doors[row_of(name) as usize] = (row_of(through), first);
+        at += 1;
+    }
+    doors
+};
+
+/// [`find`] while this program is compiled. A name that the table lacks stops that.
+const fn row_of(name: &str) -> u16 {
+    let (names, name) = (calls::NAMES.as_bytes(), name.as_bytes());
+    let mut row = 0;
+    loop {
+        let start = STARTS[row] as usize;
+        let mut same = 0;
+        while same < name.len() && names[start + same] == name[same] {
+            same += 1;
+        }
+        if same == name.len() && names[start + same] == b'\n' {
+            return row as u16;
+        }
+        row += 1;
+    }
+}
+
+/// The other door of x86, if this call has one.
+pub fn door(call: Call) -> Option<Door> {
+    let (through, first) = DOORS[call.row()];
+    (through != NONE).then_some(Door { through: Call(through), first })
 }
 
 /// `AUDIT_ARCH_*` of `linux/audit.h`: what the kernel puts into `seccomp_data.arch`. x86_64 and x32 share theirs.
@@ -177,9 +296,29 @@ mod tests {
     #[test]
     fn names_are_sorted_and_found() {
         let names: Vec<_> = all().map(Call::name).collect();
-        assert!(names.windows(2).all(|w| w[0] < w[1]), "not sorted by bytes: find() would miss");
+        assert!(names.windows(2).all(|w| w[0] < w[1]), "not sorted by bytes");
         assert!(all().all(|call| find(call.name()) == Some(call)));
         assert_eq!((find(""), find("zzz"), find("open "), find("ope")), (None, None, None, None));
+    }
+
+    #[test]
+    fn calls_come_by_number() {
+        for arch in ARCHES {
+            let mut numbers: Vec<_> = all().filter_map(|call| call.number(arch)).collect();
+            numbers.sort();
+            let found: Vec<_> = by_number(arch).map(|call| call.number(arch).unwrap()).collect();
+            assert_eq!(found, numbers, "{arch:?}");
+        }
+    }
+
+    #[test]
+    fn doors_are_found() {
+        let doors = all().filter_map(|call| door(call).map(|door| (call.name(), door.through.name(), door.first)));
+        let mut all: Vec<_> = MULTIPLEXED.to_vec();
+        all.sort();
+        assert_eq!(doors.collect::<Vec<_>>(), all);
+        assert_eq!(door(find("shmctl").unwrap()), Some(Door { through: find("ipc").unwrap(), first: 24 }));
+        assert_eq!([102, 117], ["socketcall", "ipc"].map(|name| find(name).unwrap().number(Arch::X86).unwrap()));
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn arg(index: u8, op: Operator, value: u64) -> SeccompArg {
 }
 
 fn rule(names: &[&str], action: Action, args: &[SeccompArg]) -> SeccompRule {
-    SeccompRule { names: names.iter().map(|&name| name.to_owned()).collect(), action, args: args.to_vec() }
+    SeccompRule { names: names.iter().copied().collect(), action, args: args.to_vec() }
 }
 
 fn profile(default_action: Action, rules: &[SeccompRule]) -> Seccomp {
@@ -267,10 +267,11 @@ fn any_rule() -> impl Strategy<Value = SeccompRule> {
 }
 
 /// What the rules of a part say, one after the other.
-fn plainly(part: &Part, default: u32, args: &[u64; 6]) -> u32 {
+fn plainly(part: Part, lists: &[List], default: u32, args: &[u64; 6]) -> u32 {
     match part {
-        Part::Verdict(verdict) => *verdict,
-        Part::Rules(rules, bits) => {
+        Part::Verdict(verdict) => verdict,
+        Part::Rules(at) => {
+            let List { rules, bits } = &lists[at as usize];
             let matching =
                 rules.iter().find(|rule| rule.conditions.iter().all(|condition| condition.holds(args, *bits)));
             matching.map_or(default, |rule| rule.verdict)
@@ -287,12 +288,12 @@ proptest! {
         let profile = profile(Action::KillProcess, &rules);
         let filter = decide_for(&profile, Arch::X86_64).unwrap();
         let value = |at: usize| values[at].wrapping_add(delta).wrapping_sub(1);
-        let sections = rules::sections(&profile, Arch::X86_64);
+        let sections: Vec<_> = Reading::new(&profile, Arch::X86_64).sections().collect();
         for args in [[value(0), value(1), value(2), 0, 0, 0], [value(1), 0, value(0), 0, 0, 0], [0; 6], [u64::MAX; 6]] {
             for section in &sections {
-                for (nr, part) in &section.parts {
-                    let data = Data { nr: *nr, arch: section.arch, instruction_pointer: 0, args };
-                    let expected = plainly(part, 0x8000_0000, &args);
+                for &(nr, part) in &section.parts {
+                    let data = Data { nr, arch: section.arch, instruction_pointer: 0, args };
+                    let expected = plainly(part, &section.lists, 0x8000_0000, &args);
                     prop_assert_eq!(run(filter.program().unwrap(), &data).unwrap().returned, expected, "{:?}", data);
                 }
             }

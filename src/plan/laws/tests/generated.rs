@@ -145,7 +145,7 @@ fn linux() -> impl Strategy<Value = Linux> {
             let user = namespaces.iter().any(|n| n.kind == NamespaceKind::User && n.path.is_none());
             let (uid_mappings, gid_mappings) = if user { (map(), map()) } else { (vec![], vec![]) };
             let (name, action) = filter.unwrap_or(("", Action::Allow));
-            let rule = SeccompRule { names: vec![name.into()], action, args: vec![] };
+            let rule = SeccompRule { names: [name].into_iter().collect(), action, args: vec![] };
             let listener_path = (action == Action::Notify).then(|| "/run/agent.sock".into());
             let seccomp =
                 Seccomp { default_action: Action::Allow, rules: vec![rule], listener_path, ..Seccomp::default() };
