@@ -92,12 +92,14 @@ const FREE: u32 = u32::MAX;
 /// Docker's profile for three architectures has 190 nodes: this many are there without growing.
 const USUAL: usize = 256;
 
-impl Graph {
+impl Default for Graph {
     /// Without nodes.
-    pub fn new() -> Graph {
+    fn default() -> Graph {
         Graph { nodes: Vec::with_capacity(USUAL), places: vec![FREE; 2 * USUAL] }
     }
+}
 
+impl Graph {
     /// A verdict: `SECCOMP_RET_*` with its data.
     pub fn verdict(&mut self, returned: u32) -> Node {
         self.add(Kind::Return(returned))

@@ -195,7 +195,7 @@ fn compile(profile: &Seccomp, native: Arch) -> Result<Vec<Instruction>, Fault> {
         Fault::new("linux.seccomp.syscalls", format!("{what}; the kernel takes filters of up to {most} instructions"))
     };
     let reading = Reading::new(profile, native);
-    let mut graph = Graph::new();
+    let mut graph = Graph::default();
     let default = rules::verdict(profile.default_action);
     let mut root = graph.verdict(rules::WRONG_ARCH);
     // The own architecture is asked for first, so it is put on top last.
