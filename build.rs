@@ -21,7 +21,33 @@ fn main() {
     }
     // Where the kernel begins: src/sys/early.rs.
     println!("cargo::rustc-link-arg-bin=corten=-Wl,-e,_corten_start");
+    if musl {
+        order();
+    }
     println!("cargo::rerun-if-changed=build.rs");
+}
+
+/// Has the linker put side by side what a container's start executes, where the linker understands how: `scripts/layout.ld`.
+fn order() {
+    let script = format!("{}/scripts/layout.ld", std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default());
+    println!("cargo::rerun-if-changed={script}");
+    if understands(&script).unwrap_or(false) {
+        // Not `-Wl,-T,…`: a path may have a comma.
+        for word in ["-Xlinker", "-T", "-Xlinker", &script] {
+            println!("cargo::rustc-link-arg-bin=corten={word}");
+        }
+    }
+}
+
+/// Links a program of one empty function with the script. A linker that refuses it is left alone.
+fn understands(script: &str) -> Option<bool> {
+    let folder = std::path::PathBuf::from(std::env::var_os("OUT_DIR")?);
+    let source = folder.join("probe.c");
+    std::fs::write(&source, "void _start(void) {}\n").ok()?;
+    let linker = std::env::var_os("RUSTC_LINKER").unwrap_or_else(|| "cc".into());
+    let words = ["-nostdlib", "-static-pie", "-fPIE", "-Xlinker", "-T", "-Xlinker", script, "-o"];
+    let done = Command::new(linker).args(words).arg(folder.join("probe")).arg(&source).output().ok()?;
+    Some(done.status.success())
 }
 
 /// The 95 of `rustc 1.95.0 (…)`.

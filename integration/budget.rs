@@ -3,10 +3,14 @@
 //! By hand: `strace -f -c corten run web`. The program's own calls count, for they are the same every time. The container has what Docker
 //! gives one: 14 capabilities, masked paths, a system-call filter. Each budget is what is made today and a few more, so that an
 //! increase is seen; crun 1.27 makes 869 for the same `run` on v1 and 610 on v2, and 378 and 319 for `exec`.
+//! So with memory: `grep VmHWM /proc/PID/status` of a `run` in the foreground.
 
 use crate::harness::Bundle;
 use crate::harness::host::{self, Layout};
 use serde_json::json;
+
+/// KiB that `run` and `exec` may take at their peak.
+const MEMORY: u64 = 2200;
 
 /// Docker's settings for a program.
 fn bundle(program: &[&str]) -> Bundle {
@@ -71,6 +75,40 @@ fn exec() {
     let _c = b.start();
     let n = count(&b, &["exec", &b.id, "/bin/true"]);
     within("exec", n, 143, 123);
+}
+
+/// The peak of a process's memory in KiB: what `ru_maxrss` will say of it.
+fn peak(pid: i32) -> u64 {
+    let status = host::read(format!("/proc/{pid}/status"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// A build that is not optimized for size is told by its own: its code is memory too.
+fn is_small(b: &Bundle) -> bool {
+    std::fs::metadata(&b.binary).unwrap().len() <= 3 << 20
+}
+
+#[test]
+fn memory_of_the_foreground() {
+    not_on_runc!("takes fourteen megabytes");
+    let b = bundle(&["sh", "-c", "echo up; exec sleep 1000"]);
+    if !is_small(&b) {
+        skip!("not a release build");
+    }
+    let mut run = b.run_call::<&str>([]).spawn();
+    run.wait_for("up");
+    let c = b.adopt(&b.id);
+    // Code that is not asked for lies apart (scripts/layout.ld): 3,400 where it does not.
+    let most = peak(run.pid());
+    assert!(most <= MEMORY, "run takes {most} KiB at its peak, and {MEMORY} are allowed");
+    let mut exec = b.call(["exec", &b.id, "sh", "-c", "echo here; sleep 1000"]).spawn();
+    exec.wait_for("here");
+    let most = peak(exec.pid());
+    assert!(most <= MEMORY, "exec takes {most} KiB at its peak, and {MEMORY} are allowed");
+    c.kill("KILL").ok();
+    exec.wait();
+    run.wait();
 }
 
 #[test]

@@ -26,26 +26,41 @@ pub struct Error {
 
 impl Error {
     /// An error with nothing but its cause.
+    #[cold]
+    #[inline(never)]
     pub fn new(cause: impl Into<String>) -> Self {
         Error { cause: cause.into(), details: Vec::new(), hint: None, code: None, errno: None }
     }
 
     /// Adds what to do about it.
+    #[cold]
+    #[inline(never)]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// Adds a line below.
+    #[cold]
+    #[inline(never)]
     pub fn detail(mut self, line: impl Into<String>) -> Self {
         self.details.push(line.into());
         self
     }
 
     /// Puts the object in front of the cause: `object: cause`.
+    #[cold]
+    #[inline(never)]
     pub fn at(mut self, object: impl fmt::Display) -> Self {
         self.cause = format!("{object}: {}", self.cause);
         self
+    }
+
+    /// What [`error!`](crate::error!) makes: the words are put together outside of the function that has the error.
+    #[cold]
+    #[inline(never)]
+    pub fn told(cause: fmt::Arguments) -> Self {
+        Error::new(cause.to_string())
     }
 
     /// Sets the exit code.
@@ -72,6 +87,8 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl From<crate::sys::Failure> for Error {
+    #[cold]
+    #[inline(never)]
     fn from(failure: crate::sys::Failure) -> Self {
         Error { errno: Some(failure.errno), ..Error::new(failure.to_string()) }
     }
@@ -80,7 +97,7 @@ impl From<crate::sys::Failure> for Error {
 /// Makes an [`Error`] the way `format!` makes a string.
 #[macro_export]
 macro_rules! error {
-    ($($word:tt)*) => { $crate::error::Error::new(format!($($word)*)) };
+    ($($word:tt)*) => { $crate::error::Error::told(format_args!($($word)*)) };
 }
 
 /// An input or output error in plain words with the errno's name: `permission denied (EACCES)`.

@@ -50,6 +50,8 @@ fn begin(words: Vec<OsString>) -> u8 {
 }
 
 /// Prints an error for a person, and logs it for the program that called us.
+#[cold]
+#[inline(never)]
 fn fail(subject: &str, error: &Error, code: u8) -> u8 {
     let separator = if subject.is_empty() { "" } else { ": " };
     eprintln!("corten: {subject}{separator}{error}");

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// The verb.
+#[inline(never)]
 pub fn create(invocation: &Invocation) -> Result<u8> {
     require_root()?;
     let host = Host::read();

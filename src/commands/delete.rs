@@ -32,6 +32,7 @@ pub const PATIENCE_MS: u16 = 10_000;
 const SOON_MS: u16 = 100;
 
 /// The verb `delete`: runc's words and exit codes.
+#[inline(never)]
 pub fn delete(invocation: &Invocation) -> Result<u8> {
     let force = if invocation.args.get_flag("force") { Force::Yes } else { Force::No };
     let id = id(&invocation.args)?;
@@ -45,6 +46,7 @@ pub fn delete(invocation: &Invocation) -> Result<u8> {
 }
 
 /// The verb `rm`: Docker's habits.
+#[inline(never)]
 pub fn rm(invocation: &Invocation) -> Result<u8> {
     let force = if invocation.args.get_flag("force") { Force::Yes } else { Force::No };
     let store = store(invocation)?;

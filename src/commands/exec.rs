@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 const LARGEST_DOCUMENT: u64 = 16 << 20;
 
 /// The verb.
+#[inline(never)]
 pub fn exec(invocation: &Invocation) -> Result<u8> {
     let args = &invocation.args;
     let (_, entry, state) = container(invocation)?;

@@ -11,6 +11,7 @@ use crate::plan::{self, Start, explain};
 use std::io::{BufWriter, ErrorKind, Write};
 
 /// The verb. It plans for root; the id is only for the eye.
+#[inline(never)]
 pub fn explain(invocation: &Invocation) -> Result<u8> {
     let args = &invocation.args;
     if args.get_flag("rootless") {

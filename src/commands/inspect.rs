@@ -8,6 +8,7 @@ use crate::state::status;
 use serde_json::{Value, json};
 
 /// The verb. An id that does not exist fails the whole call, and nothing is printed.
+#[inline(never)]
 pub fn inspect(invocation: &Invocation) -> Result<u8> {
     let store = store(invocation)?;
     let mut all = Vec::new();

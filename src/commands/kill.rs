@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use std::str::FromStr;
 
 /// The verb.
+#[inline(never)]
 pub fn kill(invocation: &Invocation) -> Result<u8> {
     let (_, entry, state) = container(invocation)?;
     let signal = parse_signal(invocation.args.get_one::<String>("signal").map(String::as_str).unwrap_or("SIGTERM"))?;

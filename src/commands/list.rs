@@ -11,6 +11,7 @@ use serde_json::Value;
 use std::fmt::Write;
 
 /// The verb.
+#[inline(never)]
 pub fn list(invocation: &Invocation) -> Result<u8> {
     let store = store(invocation)?;
     if invocation.global.root.is_some() && !store.path().exists() {

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::state::status::Status;
 
 /// The verb `pause`.
+#[inline(never)]
 pub fn pause(invocation: &Invocation) -> Result<u8> {
     let (_, entry, state) = container(invocation)?;
     require(&entry, &state, &[Status::Running, Status::Created], "container not running")?;
@@ -14,6 +15,7 @@ pub fn pause(invocation: &Invocation) -> Result<u8> {
 }
 
 /// The verb `resume`.
+#[inline(never)]
 pub fn resume(invocation: &Invocation) -> Result<u8> {
     let (_, entry, state) = container(invocation)?;
     require(&entry, &state, &[Status::Paused], "container not paused")?;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::process::Command;
 
 /// The verb.
+#[inline(never)]
 pub fn ps(invocation: &Invocation) -> Result<u8> {
     let args = &invocation.args;
     let json = args.get_one::<String>("format").is_some_and(|format| format == "json");

@@ -27,6 +27,7 @@ use std::path::Path;
 const KILLED: u8 = 128 + 9;
 
 /// The verb.
+#[inline(never)]
 pub fn run(invocation: &Invocation) -> Result<u8> {
     require_root()?;
     let host = Host::read();
@@ -92,10 +93,10 @@ pub fn subject(args: &ArgMatches) -> Result<(Id, Bundle)> {
 
 /// The bundle, with Docker's habits applied.
 pub fn bundle(args: &ArgMatches, words: Vec<String>) -> Result<Bundle> {
-    let mut bundle = Bundle::load(bundle_dir(args))?;
+    let bundle = Bundle::load(bundle_dir(args))?;
     let many = |name: &str| args.get_many::<String>(name).unwrap_or_default().cloned().collect::<Vec<_>>();
     let one = |name: &str| args.get_one::<String>(name).cloned();
-    let mut overrides = Overrides {
+    let overrides = Overrides {
         caller: Caller::default(),
         terminal: args.get_flag("tty"),
         mounts: many("mount"),
@@ -107,9 +108,12 @@ pub fn bundle(args: &ArgMatches, words: Vec<String>) -> Result<Bundle> {
         hostname: one("hostname"),
         network: one("network"),
     };
-    if overrides.is_nothing() {
-        return Ok(bundle);
-    }
+    if overrides.is_nothing() { Ok(bundle) } else { overridden(bundle, overrides) }
+}
+
+/// The bundle with what was said on the command line. Not inlined: most runs say nothing.
+#[inline(never)]
+fn overridden(mut bundle: Bundle, mut overrides: Overrides) -> Result<Bundle> {
     overrides.caller = Caller::here()?;
     let before = bundle.config.clone();
     overrides.apply(&mut bundle.config)?;

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Write;
 
 /// The verb. A config.json that is there already is never overwritten.
+#[inline(never)]
 pub fn spec(args: &ArgMatches) -> Result<u8> {
     let path = bundle_dir(args).join("config.json");
     let mut file = File::create_new(&path).map_err(|e| match e.kind() {

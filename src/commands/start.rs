@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use std::os::fd::OwnedFd;
 
 /// The verb.
+#[inline(never)]
 pub fn start(invocation: &Invocation) -> Result<u8> {
     let (_, entry, state) = container(invocation)?;
     let init = state.init.as_ref();

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::sync::OnceLock;
 
 /// The verb.
+#[inline(never)]
 pub fn state(invocation: &Invocation) -> Result<u8> {
     let (_, entry, state) = container(invocation)?;
     println!("{:#}", describe(&state, status::of(&entry, &state)));

@@ -12,6 +12,7 @@ use crate::sys::process::pidfd_send_signal;
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
 /// The verb.
+#[inline(never)]
 pub fn stop(invocation: &Invocation) -> Result<u8> {
     let seconds = invocation.args.get_one::<u64>("time").copied().unwrap_or(10);
     let store = store(invocation)?;

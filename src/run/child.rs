@@ -186,6 +186,7 @@ fn await_start(context: &mut Context) -> Result<()> {
     }
 }
 
+#[inline(never)]
 fn run_hooks(kind: hooks::Kind, list: &[crate::input::config::Hook], context: &Context) -> Result<()> {
     // A hook may take its time and look at this process.
     context.held.spent.close();

@@ -97,6 +97,8 @@ pub fn tell(to: impl AsFd, gate: Gate) -> Result<()> {
 }
 
 /// Tells the parent what went wrong. Nothing can be done if even that fails.
+#[cold]
+#[inline(never)]
 pub fn report(to: impl AsFd, report: &Report) {
     let mut bytes = vec![FAILED];
     bytes.extend(serde_json::to_vec(report).unwrap_or_default());
@@ -104,6 +106,8 @@ pub fn report(to: impl AsFd, report: &Report) {
 }
 
 /// Tells the parent something for its log.
+#[cold]
+#[inline(never)]
 pub fn warn(to: impl AsFd, words: &str) {
     let mut bytes = vec![WARNING];
     bytes.extend(words.bytes().take(4000));

@@ -290,6 +290,7 @@ fn through_intermediate(how: &Clone, context: &mut Context) -> crate::sys::Resul
     }
 }
 
+#[inline(never)]
 fn run_hooks(kind: hooks::Kind, list: &[crate::input::config::Hook], context: &mut Context) -> Result<()> {
     context.hooked = true;
     let pid = context.first.as_ref().map(|(pid, _)| *pid);
@@ -302,6 +303,7 @@ fn run_hooks(kind: hooks::Kind, list: &[crate::input::config::Hook], context: &m
 
 /// The listener goes to the agent, and with the connection closed no copy of it stays here: the calls of a container whose agent has left must
 /// not wait for us.
+#[inline(never)]
 fn send_listener(notify: &Notify, context: &mut Context) -> crate::sys::Result<()> {
     let (Some(agent), Some(listener)) = (context.agent.take(), context.notifications.take()) else {
         return Err(Failure::refused("sendmsg(agent)", Errno::ENOTCONN, "there is no agent, or nothing to send to it"));

@@ -44,11 +44,15 @@ pub struct Failure {
 
 impl Failure {
     /// A failure of our own judgement about what a call found: the errno is the one that fits best.
+    #[cold]
+    #[inline(never)]
     pub fn refused(call: impl Into<String>, errno: Errno, because: impl Into<String>) -> Self {
         Failure { call: call.into(), errno, because: Some(because.into()) }
     }
 
     /// Says the cause in plain words.
+    #[cold]
+    #[inline(never)]
     pub fn because(mut self, words: impl Into<String>) -> Self {
         self.because = Some(words.into());
         self
@@ -74,18 +78,21 @@ pub trait Called<T> {
 
 impl<T> Called<T> for nix::Result<T> {
     fn called(self, call: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|errno| Failure { call: call(), errno, because: None })
+        self.map_err(|errno| failed(errno, call))
     }
 }
 
 impl<T> Called<T> for std::io::Result<T> {
     fn called(self, call: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|e| Failure {
-            call: call(),
-            errno: Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)),
-            because: None,
-        })
+        self.map_err(|e| failed(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)), call))
     }
+}
+
+/// Out of the way of what succeeds: see "Size" in docs/design.md.
+#[cold]
+#[inline(never)]
+fn failed(errno: Errno, call: impl FnOnce() -> String) -> Failure {
+    Failure { call: call(), errno, because: None }
 }
 
 /// The errno's name: `ENOENT`.
