@@ -21,7 +21,7 @@
 //! | `notify` | a listener | an agent that answers |
 //! | `simulate` | instructions and a call | the verdict, for tests |
 //!
-//! Docker's profile for x86_64, x86 and x32 becomes about 220 instructions in 0.25 ms; libseccomp takes 9 ms and more, and
+//! Docker's profile for x86_64, x86 and x32 becomes about 220 instructions in 0.1 ms; libseccomp takes 9 ms and more, and
 //! makes 1,000 and more of them, which the kernel then takes longer to check.
 //!
 //! What goes wrong: installing needs `no_new_privs` or CAP_SYS_ADMIN (`EACCES`), and once it is installed the runtime itself lives
