@@ -39,6 +39,7 @@ impl fmt::Display for Step {
             }
             Step::Affinity(None) => f.write_str("sched_setaffinity(0, all)"),
             Step::Affinity(Some(list)) => write!(f, "sched_setaffinity(0, {list:?})"),
+            Step::Apart => f.write_str("sched_setaffinity(child, all but this)"),
             Step::Namespace(action) => action.fmt(f),
             Step::Console(None) => f.write_str("socketpair(AF_UNIX)"),
             Step::Console(Some(path)) => write!(f, "socket(AF_UNIX); connect({path:?})"),
@@ -114,7 +115,7 @@ impl Step {
             Step::Cgroup(_) | Step::OpenTasks(_) | Step::OpenCgroup(_) | Step::CloneCgroup(_) | Step::Attach(_) => {
                 "cgroups(7)"
             }
-            Step::Affinity(_) => "sched_setaffinity(2)",
+            Step::Affinity(_) | Step::Apart => "sched_setaffinity(2)",
             Step::Namespace(_) => "namespaces(7)",
             Step::Clone(_) => "clone3(2)",
             Step::IdMap(_) => "user_namespaces(7)",

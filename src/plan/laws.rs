@@ -113,6 +113,11 @@ pub const LAWS: &[Law] = &[
         entered.sort();
         opened == entered
     }),
+    ("a child that is put on another processor takes back all of them", |lines| {
+        let takes = |step: &Step| matches!(step, Step::Affinity(_));
+        !has(lines, |step| *step == Step::Apart)
+            || all_before(lines, is_clone, |step| *step == Step::Apart, Side::Parent) && child(lines).any(takes)
+    }),
     ("the user namespace is entered after the others", |lines| {
         let joined = kinds(lines, |action| match action {
             namespaces::Action::Join(kind) => Some(*kind),
@@ -556,6 +561,7 @@ fn can(side: Side, step: &Step) -> bool {
     match step {
         Step::Tell(_) | Step::Await(_) | Step::OpenProc | Step::Undumpable => true,
         Step::Record(_)
+        | Step::Apart
         | Step::Cgroup(_)
         | Step::OpenTasks(_)
         | Step::OpenCgroup(_)

@@ -243,6 +243,11 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             "hooks and timers belong to the host's",
         );
     }
+    plan.parent(
+        Step::Apart,
+        "",
+        "both have work: where the scheduler leaves the child here, it would begin when the parent waits",
+    );
     if arrangement.network_meanwhile {
         network_meanwhile(&mut plan, config);
     }

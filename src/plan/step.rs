@@ -106,6 +106,8 @@ pub enum Step {
     Attach(usize),
     /// Sets the processors it may run on; `None`: all that its cgroup has.
     Affinity(Option<Vec<u32>>),
+    /// Puts the child on another processor than this one, if there is one, until it takes what it likes by [`Step::Affinity`].
+    Apart,
     /// Opens, makes, joins namespaces.
     Namespace(namespaces::Action),
     /// Opens the socket that will be given the terminal: a client's, or our own.

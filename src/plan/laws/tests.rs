@@ -110,6 +110,9 @@ const BREACHES: &[Breach] = &[
     ("the last word of the child is followed by the filter and the program alone", "user", |l| {
         move_to_end(l, |s| matches!(s, Step::Program(program::Action::CloseFrom(_))));
     }),
+    ("a child that is put on another processor takes back all of them", "bare-v2", |l| {
+        remove(l, |s| matches!(s, Step::Affinity(_)))
+    }),
     (HANDED_ON, "new-net", |l| {
         remove(l, |s| *s == Step::Namespace(namespaces::Action::Restore(NamespaceKind::Network)))
     }),
