@@ -15,9 +15,12 @@ impl fmt::Display for Step {
             Step::Await(Gate::Filtered) => f.write_str("recvmsg(filtered, listener)"),
             Step::Await(gate) => write!(f, "recvmsg({})", gate.word()),
             Step::Record(Record::Intent) => f.write_str(
-                "mkdirat(state, 0700); openat(state, O_DIRECTORY); openat(state, \"config.json\", O_CREAT|O_EXCL); write(); \
+                "mkdirat(state, 0700); openat(state, O_DIRECTORY); \
                  openat(state, \"held\", O_CREAT|O_EXCL); openat(state, \"intent.json\", O_CREAT|O_EXCL); write(); renameat2()",
             ),
+            Step::Record(Record::Configuration) => {
+                f.write_str("openat(state, \"config.json\", O_CREAT|O_EXCL); write()")
+            }
             Step::Record(Record::Init | Record::Ready) => f.write_str(
                 "[openat(\"/proc/PID/stat\"); read()]; openat(state, \".\"); flock(LOCK_EX); [fstat(state)]; newfstatat(state); \
                  openat(state, \".state\", O_CREAT|O_EXCL); write(); renameat(state, \".state\", \"state.json\")",

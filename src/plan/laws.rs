@@ -51,7 +51,18 @@ pub const LAWS: &[Law] = &[
                 && before(lines, records, |step| *step == Step::Tell(Gate::Go), Side::Parent)
     }),
     ("limits stand before the first process exists", |lines| {
-        all_before(lines, |step| matches!(step, Step::Cgroup(_)), is_clone, Side::Parent)
+        let limit = |step: &Step| matches!(step, Step::Cgroup(change) if !change.can_wait());
+        all_before(lines, limit, is_clone, Side::Parent)
+    }),
+    ("what binds the program, and what it was made by, is there before it is let go, and before hooks look", |lines| {
+        let binds = |step: &Step| {
+            *step == Step::Record(Record::Configuration) || matches!(step, Step::Cgroup(change) if change.can_wait())
+        };
+        let after = |step: &Step| {
+            matches!(step, Step::Tell(Gate::Go) | Step::Record(Record::Init | Record::Ready) | Step::Hooks(..))
+        };
+        all_before(lines, binds, after, Side::Parent)
+            && is_new(lines) == has(lines, |step| *step == Step::Record(Record::Configuration))
     }),
     ("the first process enters its cgroup in one way, by what was opened before", |lines| {
         let opened = position(lines, |step| matches!(step, Step::OpenCgroup(_) | Step::CloneCgroup(_)));

@@ -22,6 +22,7 @@ use crate::setup::{
     caps, cgroup, dev, hooks, idmap, label, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl,
     terminal, user,
 };
+use crate::sys::path::clean;
 use std::path::{Path, PathBuf};
 use step::{Clone, Gate, Hold, Line, Record, Side, Step};
 
@@ -160,7 +161,8 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
 
     // ── What the host must do, while nothing of the container exists ──
     plan.parent(Step::Record(Record::Intent), "", "written down before it exists: delete finds it after any crash");
-    for change in changes {
+    let (limits, for_the_program): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| !change.can_wait());
+    for change in limits {
         let place = change.place().to_owned();
         plan.parent(Step::Cgroup(change), place, "limits stand before the first process exists");
     }
@@ -243,11 +245,13 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             "hooks and timers belong to the host's",
         );
     }
-    plan.parent(
-        Step::Apart,
-        "",
-        "both have work: where the scheduler leaves the child here, it would begin when the parent waits",
-    );
+    if !unified {
+        plan.parent(
+            Step::Apart,
+            "",
+            "both have work: where the scheduler leaves the child here, it would begin when the parent waits",
+        );
+    }
     if arrangement.network_meanwhile {
         network_meanwhile(&mut plan, config);
     }
@@ -286,7 +290,20 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             "not before its id maps are written: they would not be its own; and after a change of ids, which may undo it",
         );
     }
+    for change in for_the_program {
+        let place = change.place().to_owned();
+        plan.parent(
+            Step::Cgroup(change),
+            place,
+            "until it goes on the child is ours: what binds the program can be made meanwhile",
+        );
+    }
     compile_meanwhile(&mut plan, filter.as_ref());
+    plan.parent(
+        Step::Record(Record::Configuration),
+        "",
+        "before there is a process on record that somebody may exec into",
+    );
     if !arrangement.intermediate {
         for (kind, _) in arrangement.joined.iter().filter(|(kind, _)| *kind != NamespaceKind::Pid) {
             let place = format!("linux.namespaces {}", namespaces::word(*kind));
@@ -342,22 +359,21 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
         plan.child(Step::Rootfs(action), "root", "no mount made here may reach the host, so before the first one");
     }
     let mut outside = arrangement.network_meanwhile;
-    for action in mounted {
+    let mut nodes = Some(nodes);
+    for (at, action) in mounted.iter().enumerate() {
         if outside && action.sees_network() {
+            // The network may not be there yet: time for what no later mount can cover.
+            if !mounted[at..].iter().any(|later| clean(&later.target).starts_with("/dev")) {
+                devices(&mut plan, nodes.take().unwrap_or_default());
+            }
             enter_network(&mut plan);
             outside = false;
         }
+        let action = action.clone();
         let place = format!("{} {}", action.place, action.target.display());
         plan.child(Step::Mount(action), place, "before the root is entered: its source is a path of the host");
     }
-    for action in nodes {
-        let place = action.directory.display().to_string();
-        plan.child(
-            Step::Device(action),
-            place,
-            "after its file system is mounted, and while the host's nodes can be seen",
-        );
-    }
+    devices(&mut plan, nodes.unwrap_or_default());
     if process.terminal {
         for action in terminal::decide_create(process, request.console.watcher()) {
             plan.child(
@@ -426,6 +442,18 @@ fn network_meanwhile(plan: &mut Plan, config: &Config) {
         place,
         "hooks belong to the host's",
     );
+}
+
+/// Device nodes and links.
+fn devices(plan: &mut Plan, actions: Vec<dev::Action>) {
+    for action in actions {
+        let place = action.directory.display().to_string();
+        plan.child(
+            Step::Device(action),
+            place,
+            "after its file system is mounted, and while the host's nodes can be seen",
+        );
+    }
 }
 
 /// The child's part.

@@ -68,6 +68,8 @@ impl Gate {
 pub enum Record {
     /// Before anything exists: what is about to.
     Intent,
+    /// What the container is made by: for `exec`, hooks, and who looks.
+    Configuration,
     /// The first process exists; the container is still being made.
     Init,
     /// As `Init`, and `create` is done.

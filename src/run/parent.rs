@@ -177,10 +177,14 @@ fn record(what: Record, context: &mut Context) -> Result<()> {
     let Some(store) = &context.store else { return Ok(()) };
     match what {
         Record::Intent => {
-            let (entry, held) = store.make(&context.state, &context.configuration, &context.held.spent)?;
+            let (entry, held) = store.make(&context.state, &context.held.spent)?;
             (context.entry, context.lock) = (Some(entry), Some(held));
             Ok(())
         }
+        Record::Configuration => match &context.entry {
+            Some(entry) => entry.keep(&context.configuration, &context.held.spent),
+            None => Err(Error::new("there is no container to keep it for")),
+        },
         Record::Init | Record::Ready => {
             let (Some(entry), Some((pid, _))) = (&context.entry, &context.first) else {
                 return Err(Error::new("there is no process to record"));

@@ -47,6 +47,8 @@ pub struct Locked {
 /// The facts before there is a first process, and from then on.
 const INTENT: &str = "intent.json";
 const FACTS: &str = "state.json";
+/// The configuration in force.
+const CONFIGURATION: &str = "config.json";
 
 /// Bytes of a long state.json or config.json: one read takes either.
 const LONG_RECORD: usize = 16 << 10;
@@ -69,7 +71,7 @@ impl Store {
     }
 
     /// Takes an id: writes the record aside and renames it into place. The file is `held`, open and not locked yet.
-    pub fn make(&self, state: &State, configuration: &[u8], spent: &Spent) -> Result<(Entry, File)> {
+    pub fn make(&self, state: &State, spent: &Spent) -> Result<(Entry, File)> {
         let transient = format!("{TRANSIENT}new-{}", state.creator.pid);
         let place = self.path.join(&transient);
         let made = mkdir(&place).or_else(|errno| match errno {
@@ -92,7 +94,7 @@ impl Store {
             other => Err(other),
         });
         made.called(|| format!("mkdir({place:?})")).map_err(|e| Error::from(e).at("state"))?;
-        let filled = self.fill(&place, state, configuration, spent);
+        let filled = self.fill(&place, state, spent);
         let taken = filled.and_then(|(dir, held)| {
             let target = self.path.join(&state.id);
             match crate::sys::rename_new(&place, &target) {
@@ -109,12 +111,10 @@ impl Store {
         taken
     }
 
-    fn fill(&self, place: &Path, state: &State, configuration: &[u8], spent: &Spent) -> Result<(OwnedFd, File)> {
+    fn fill(&self, place: &Path, state: &State, spent: &Spent) -> Result<(OwnedFd, File)> {
         let dir = file::open(place, DIRECTORY).called(|| format!("openat({place:?})"))?;
-        let filled = write_new(dir.as_fd(), "config.json", configuration)
-            .map(|file| spent.take(file))
-            // For reading: whoever gets hold of init's descriptor can do nothing with it.
-            .and_then(|()| create(dir.as_fd(), "held", OFlag::O_RDONLY))
+        // For reading: whoever gets hold of init's descriptor can do nothing with it.
+        let filled = create(dir.as_fd(), "held", OFlag::O_RDONLY)
             .and_then(|held| Ok((write_new(dir.as_fd(), INTENT, &encode(state))?, held)));
         let (facts, held) = filled.map_err(|e| Error::from(e).at("state"))?;
         spent.take(facts);
@@ -192,7 +192,7 @@ impl Store {
             }
         }
         // The older facts first: whoever has the directory open takes the newer ones where it finds them.
-        for name in ["config.json", "start", "held", INTENT, FACTS] {
+        for name in [CONFIGURATION, "start", "held", INTENT, FACTS] {
             let _ = unlinkat(&entry.dir, name, UnlinkatFlags::NoRemoveDir);
         }
         if unlinkat(AT_FDCWD, &away, UnlinkatFlags::RemoveDir).is_err() {
@@ -275,6 +275,15 @@ impl Entry {
     /// Opens a file beside the facts for reading.
     pub fn open_file(&self, name: &str) -> nix::Result<File> {
         openat(&self.dir, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()).map(File::from)
+    }
+
+    /// Keeps the configuration beside the facts. Before the first process is recorded: whoever finds that finds this.
+    pub fn keep(&self, configuration: &[u8], spent: &Spent) -> Result<()> {
+        let kept = write_new(self.dir.as_fd(), CONFIGURATION, configuration).map(|file| spent.take(file));
+        kept.map_err(|failure| match failure.errno {
+            Errno::ENOENT => Error::new("the container was deleted while it was being made"),
+            _ => Error::from(failure).at("state"),
+        })
     }
 
     /// Replaces the facts, whole. The caller holds the entry's lock.

@@ -68,6 +68,8 @@ type Breach = (&'static str, &'static str, fn(&mut Vec<Line>));
 const MESSENGER: &str =
     "the thread that hands a listener over is made before the filter, where the profile does not grant what it takes";
 
+const BINDS: &str =
+    "what binds the program, and what it was made by, is there before it is let go, and before hooks look";
 const HANDED_ON: &str =
     "the parent makes a network only after the clone, brings it up, hands it on and leaves it, before anything else";
 const ENTERED: &str =
@@ -110,7 +112,7 @@ const BREACHES: &[Breach] = &[
     ("the last word of the child is followed by the filter and the program alone", "user", |l| {
         move_to_end(l, |s| matches!(s, Step::Program(program::Action::CloseFrom(_))));
     }),
-    ("a child that is put on another processor takes back all of them", "bare-v2", |l| {
+    ("a child that is put on another processor takes back all of them", "bare-v1", |l| {
         remove(l, |s| matches!(s, Step::Affinity(_)))
     }),
     (HANDED_ON, "new-net", |l| {
@@ -130,6 +132,10 @@ const BREACHES: &[Breach] = &[
     ("the first process is recorded before it is let go", "bare-v2", |l| {
         move_to_end(l, |s| *s == Step::Record(Record::Init))
     }),
+    (BINDS, "spec-v2", |l| {
+        move_to_end(l, |s| matches!(s, Step::Cgroup(change) if change.can_wait()));
+    }),
+    (BINDS, "bare-v2", |l| remove(l, |s| *s == Step::Record(Record::Configuration))),
     ("limits stand before the first process exists", "bare-v2", |l| {
         move_before(l, is_clone, |s| matches!(s, Step::Cgroup(_)));
     }),

@@ -123,6 +123,11 @@ impl Change {
         }
     }
 
+    /// Does it bind the container's program alone? The first process needs no device until then: the kernel takes 0.2 ms for a program.
+    pub fn can_wait(&self) -> bool {
+        matches!(self, Change::DeviceProgram { .. })
+    }
+
     /// The JSON place that asks for it.
     pub fn place(&self) -> &str {
         match self {
