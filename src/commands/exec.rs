@@ -12,7 +12,9 @@ use crate::plan::exec::{Below, Request};
 use crate::run::{self, Context, parent, wait};
 use crate::setup::{caps, label};
 use crate::state::status::Status;
+use crate::state::store::FILTER;
 use crate::sys::process::pidfd_open;
+use crate::sys::seccomp::from_bytes;
 use clap::ArgMatches;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -58,6 +60,7 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
         console: console(args, Some(&process)),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
         inherited: inherited(args)?,
+        filter: config.linux.seccomp.as_ref().and_then(|_| entry.read(FILTER).ok()).map(|bytes| from_bytes(&bytes)),
     };
     let plan = plan::exec::process(&process, &config, &state.cgroup, &request)
         .map_err(|found| faults_error(&found, "process"))?;

@@ -6,6 +6,7 @@ use crate::input::config::{Config, NamespaceKind, Process};
 use crate::plan::step::{Clone, Step};
 use crate::setup::cgroup::{Cgroup, Directory, Version};
 use crate::setup::{idmap, label, namespaces, program, seccomp, terminal};
+use crate::sys::seccomp::Instruction;
 use std::path::PathBuf;
 
 /// What is asked beside the process.
@@ -25,6 +26,8 @@ pub struct Request {
     pub pid_file: Option<PathBuf>,
     /// What the caller hands on: `--preserve-fds`.
     pub inherited: program::Inherited,
+    /// The container's filter, as it was compiled when that was made.
+    pub filter: Option<Vec<Instruction>>,
 }
 
 /// One `--cgroup [CONTROLLER[,CONTROLLER]:]PATH`.
@@ -51,6 +54,9 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
     let mut plan = Plan::default();
     let mut faults = Vec::new();
     let filter = config.linux.seccomp.as_ref().and_then(|profile| keep(seccomp::decide(profile), &mut faults));
+    if let (Some(filter), Some(known)) = (&filter, &request.filter) {
+        filter.give(known.clone());
+    }
     faults.extend(filter.as_ref().and_then(seccomp::refuses_execve));
     let program = keep(program::decide(process, &request.inherited).map_err(|fault| vec![fault]), &mut faults);
     let (Some(program), true) = (program, faults.is_empty()) else { return Err(faults) };

@@ -19,7 +19,9 @@ impl fmt::Display for Step {
                  openat(state, \"held\", O_CREAT|O_EXCL); openat(state, \"intent.json\", O_CREAT|O_EXCL); write(); renameat2()",
             ),
             Step::Record(Record::Configuration) => {
-                f.write_str("openat(state, \"config.json\", O_CREAT|O_EXCL); write()")
+                f.write_str(
+                    "openat(state, \"config.json\", O_CREAT|O_EXCL); write(); [openat(state, \"filter\", O_CREAT|O_EXCL); write()]",
+                )
             }
             Step::Record(Record::Init | Record::Ready) => f.write_str(
                 "[openat(\"/proc/PID/stat\"); read()]; openat(state, \".\"); flock(LOCK_EX); [fstat(state)]; newfstatat(state); \

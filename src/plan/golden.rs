@@ -130,6 +130,7 @@ impl Case {
         }
         let process = config.process.clone().unwrap_or_default();
         let request = exec::Request {
+            filter: None,
             below: Vec::new(),
             id: "web".into(),
             keyring: self.keyring,

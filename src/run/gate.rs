@@ -20,7 +20,7 @@
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::plan::step::Gate;
-use crate::sys::seccomp::Instruction;
+use crate::sys::seccomp::{self, Instruction};
 use crate::sys::{Failure, Result, socket};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -123,7 +123,7 @@ pub fn network(to: impl AsFd, namespace: &OwnedFd) -> Result<()> {
 pub fn go_with(to: impl AsFd, program: &[Instruction]) -> Result<()> {
     let mut bytes = Vec::with_capacity(1 + size_of_val(program));
     bytes.push(Gate::Go.letter());
-    bytes.extend(program.iter().flat_map(|instruction| instruction.to_bytes()));
+    bytes.extend(seccomp::to_bytes(program));
     socket::send(to, &bytes, None)
 }
 
@@ -141,7 +141,7 @@ pub fn hear(from: impl AsFd) -> Result<Heard> {
         }
         Some((&WARNING, rest)) => Ok(Heard::Warning(String::from_utf8_lossy(rest).into_owned())),
         Some((&letter, program @ [_, ..])) if letter == Gate::Go.letter() => {
-            Ok(Heard::GoWith(program.chunks_exact(8).map(Instruction::from_bytes).collect()))
+            Ok(Heard::GoWith(seccomp::from_bytes(program)))
         }
         Some((&letter, [])) => match (Gate::from_letter(letter), message.fd) {
             (Some(Gate::Filtered), listener) => listener.map(Heard::Listener).ok_or_else(garbled),

@@ -10,6 +10,7 @@ use crate::setup::seccomp;
 use crate::setup::seccomp::notify::{self, Notify};
 use crate::setup::{cgroup, hooks};
 use crate::state::status::Status;
+use crate::state::store::{CONFIGURATION, FILTER};
 use crate::state::{self, Process};
 use crate::sys::process::{self, End, Parent, Side, clone3, exit_now};
 use crate::sys::{Called, Failure, file, socket};
@@ -182,7 +183,13 @@ fn record(what: Record, context: &mut Context) -> Result<()> {
             Ok(())
         }
         Record::Configuration => match &context.entry {
-            Some(entry) => entry.keep(&context.configuration, &context.held.spent),
+            Some(entry) => {
+                entry.keep(CONFIGURATION, &context.configuration, &context.held.spent)?;
+                match context.filter.as_ref().map(|filter| filter.program().unwrap_or_default()) {
+                    Some(program) => entry.keep(FILTER, &crate::sys::seccomp::to_bytes(program), &context.held.spent),
+                    None => Ok(()),
+                }
+            }
             None => Err(Error::new("there is no container to keep it for")),
         },
         Record::Init | Record::Ready => {

@@ -6,6 +6,7 @@
 //! /run/corten/web/intent.json   the facts below, before there is a first process
 //!                 state.json    the same from then on, replaced by rename
 //!                 config.json   the configuration in force, as `exec` and `delete` need it
+//!                 filter        its system-call filter, compiled, for `exec`
 //!                 start         the start gate: init listens here until it is started
 //!                 held          a lock that init holds from its birth until execve or death
 //! ```

@@ -48,7 +48,9 @@ pub struct Locked {
 const INTENT: &str = "intent.json";
 const FACTS: &str = "state.json";
 /// The configuration in force.
-const CONFIGURATION: &str = "config.json";
+pub const CONFIGURATION: &str = "config.json";
+/// Its filter, compiled: instructions as they lie in memory. Only where compiling it is not quick.
+pub const FILTER: &str = "filter";
 
 /// Bytes of a long state.json or config.json: one read takes either.
 const LONG_RECORD: usize = 16 << 10;
@@ -192,7 +194,7 @@ impl Store {
             }
         }
         // The older facts first: whoever has the directory open takes the newer ones where it finds them.
-        for name in [CONFIGURATION, "start", "held", INTENT, FACTS] {
+        for name in [CONFIGURATION, FILTER, "start", "held", INTENT, FACTS] {
             let _ = unlinkat(&entry.dir, name, UnlinkatFlags::NoRemoveDir);
         }
         if unlinkat(AT_FDCWD, &away, UnlinkatFlags::RemoveDir).is_err() {
@@ -277,9 +279,9 @@ impl Entry {
         openat(&self.dir, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()).map(File::from)
     }
 
-    /// Keeps the configuration beside the facts. Before the first process is recorded: whoever finds that finds this.
-    pub fn keep(&self, configuration: &[u8], spent: &Spent) -> Result<()> {
-        let kept = write_new(self.dir.as_fd(), CONFIGURATION, configuration).map(|file| spent.take(file));
+    /// Keeps something beside the facts. Before the first process is recorded: whoever finds that finds this.
+    pub fn keep(&self, name: &str, bytes: &[u8], spent: &Spent) -> Result<()> {
+        let kept = write_new(self.dir.as_fd(), name, bytes).map(|file| spent.take(file));
         kept.map_err(|failure| match failure.errno {
             Errno::ENOENT => Error::new("the container was deleted while it was being made"),
             _ => Error::from(failure).at("state"),

@@ -36,6 +36,16 @@ impl Instruction {
     }
 }
 
+/// A program as it lies in memory.
+pub fn to_bytes(program: &[Instruction]) -> Vec<u8> {
+    program.iter().flat_map(|instruction| instruction.to_bytes()).collect()
+}
+
+/// Out of memory: what is behind the last whole instruction is left out.
+pub fn from_bytes(bytes: &[u8]) -> Vec<Instruction> {
+    bytes.chunks_exact(8).map(Instruction::from_bytes).collect()
+}
+
 /// More instructions the kernel does not take (`BPF_MAXINSNS`).
 pub const MAX_INSTRUCTIONS: usize = 4096;
 

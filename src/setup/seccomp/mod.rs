@@ -83,6 +83,11 @@ impl Filter {
         program.get_or_init(|| compile(profile, *native)).as_deref()
     }
 
+    /// Somebody has worked it out before. Without effect where it is known already.
+    pub fn give(&self, program: Vec<Instruction>) {
+        let _ = self.source.program.set(Ok(program));
+    }
+
     /// Is it still to be worked out?
     pub fn is_due(&self) -> bool {
         self.source.program.get().is_none()

@@ -221,6 +221,7 @@ fn plans(config: &Config, host: &Host, request: &Request) -> Vec<Plan> {
     };
     let process = config.process.clone().unwrap_or_default();
     let asked = exec::Request {
+        filter: None,
         below: Vec::new(),
         id: "web".into(),
         keyring: request.keyring,
