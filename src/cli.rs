@@ -2,7 +2,7 @@
 //!
 //! Options are runc's where runc has them, Docker's where only Docker has them. Each verb's parser is built only when the
 //! verb is used (`defer`): building all of them costs more than starting a container's first process. And a verb is first looked for
-//! alone; the parser that knows all is for help and for mistakes ([`fn@matches`]). Options are added at once, because a list that
+//! alone; the parser that knows all is for help and for mistakes (`matches`). Options are added at once, because a list that
 //! grows with each, 600 bytes apiece, leaves its old places behind in the arena of `sys::alloc`.
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
