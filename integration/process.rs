@@ -565,3 +565,20 @@ fn versions_of_the_specification() {
         Bundle::busybox().edit(|s| s["ociVersion"] = version.into()).run().code(1).stderr_has("ociVersion");
     }
 }
+
+/// Neither where the caller is bound to nor where the child was put while it was made. (A program is bound in vain only to what its
+/// cgroup has not.)
+#[test]
+fn all_processors() {
+    not_on_runc!("1.1 keeps the caller's affinity");
+    let b = Bundle::busybox().args(["grep", "Cpus_allowed:", "/proc/self/status"]);
+    b.write_config();
+    let all = b.shell("grep Cpus_allowed: /proc/1/status").ok().out;
+    let dir = b.dir();
+    let runtime = crate::harness::runtime().path.display();
+    for round in 0..10 {
+        let bound = if round % 2 == 0 { "taskset -c 0" } else { "env" };
+        let script = format!("{bound} {runtime} --root root run --bundle {} {}", dir.display(), b.id);
+        b.shell(&script).ok().stdout(&all);
+    }
+}

@@ -127,7 +127,10 @@ pub const LAWS: &[Law] = &[
     ("a child that is put on another processor takes back all of them", |lines| {
         let takes = |step: &Step| matches!(step, Step::Affinity(_));
         !has(lines, |step| *step == Step::Apart)
-            || all_before(lines, is_clone, |step| *step == Step::Apart, Side::Parent) && child(lines).any(takes)
+            || all_before(lines, is_clone, |step| *step == Step::Apart, Side::Parent)
+                && all_before(lines, |step| *step == Step::Apart, |step| *step == Step::Tell(Gate::Go), Side::Parent)
+                && child(lines).any(takes)
+                && before(lines, |step| *step == Step::Await(Gate::Go), takes, Side::Child)
     }),
     ("the user namespace is entered after the others", |lines| {
         let joined = kinds(lines, |action| match action {

@@ -245,7 +245,9 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             "hooks and timers belong to the host's",
         );
     }
-    if !unified {
+    // Not for a child that is filtered before it is let go: it takes its processors back then.
+    let apart = !unified && filter.as_ref().is_none_or(|filter| filter.notify.is_none());
+    if apart {
         plan.parent(
             Step::Apart,
             "",
@@ -276,7 +278,9 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             "a process that moves itself does not wait for a grace period",
         );
     }
-    plan.child(Step::Affinity(None), "", "what the caller was bound to is not the container's");
+    if !apart {
+        plan.child(Step::Affinity(None), "", "what the caller was bound to is not the container's");
+    }
     if users {
         plan.gate(Gate::Mapped, Side::Parent, "only who is mapped can become root of the namespace");
         plan.child(
@@ -581,6 +585,13 @@ fn become_program(
         );
     }
     plan.gate(Gate::Go, Side::Parent, "a child that never hears it ends: nobody would know of it");
+    if plan.lines.iter().any(|line| line.step == Step::Apart) {
+        plan.child(
+            Step::Affinity(None),
+            "",
+            "where the parent put it is over, and what the caller was bound to is not the container's",
+        );
+    }
     if wait {
         plan.child(Step::AwaitStart, "", "the container is created; start connects to its gate");
     }

@@ -115,6 +115,9 @@ const BREACHES: &[Breach] = &[
     ("a child that is put on another processor takes back all of them", "bare-v1", |l| {
         remove(l, |s| matches!(s, Step::Affinity(_)))
     }),
+    ("a child that is put on another processor takes back all of them", "bare-v1", |l| {
+        move_before(l, |s| matches!(s, Step::Affinity(_)), |s| *s == Step::Await(Gate::Go));
+    }),
     (HANDED_ON, "new-net", |l| {
         remove(l, |s| *s == Step::Namespace(namespaces::Action::Restore(NamespaceKind::Network)))
     }),
