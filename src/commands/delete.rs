@@ -10,7 +10,7 @@ use crate::input::config::{Hook, Resources};
 use crate::input::host::Host;
 use crate::setup::{cgroup, hooks};
 use crate::state::status::{self, Status};
-use crate::state::store::{Entry, Store};
+use crate::state::store::{CONFIGURATION, Entry, Store};
 use crate::state::{State, document};
 use crate::sys::process::pidfd_send_signal;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -123,7 +123,7 @@ pub fn finish(store: &Store, entry: &Entry, state: Option<&State>, poststop: &[H
 }
 
 fn poststop_hooks(entry: &Entry) -> Vec<Hook> {
-    let Ok(bytes) = entry.read("config.json") else { return Vec::new() };
+    let Ok(bytes) = entry.read(CONFIGURATION) else { return Vec::new() };
     if !may_have(&bytes, b"poststop") {
         return Vec::new();
     }

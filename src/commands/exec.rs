@@ -12,9 +12,9 @@ use crate::plan::exec::{Below, Request};
 use crate::run::{self, Context, parent, wait};
 use crate::setup::{caps, label};
 use crate::state::status::Status;
-use crate::state::store::FILTER;
+use crate::state::store::{Entry, FILTER};
 use crate::sys::process::pidfd_open;
-use crate::sys::seccomp::from_bytes;
+use crate::sys::seccomp::{Instruction, from_bytes};
 use clap::ArgMatches;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
         console: console(args, Some(&process)),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
         inherited: inherited(args)?,
-        filter: config.linux.seccomp.as_ref().and_then(|_| entry.read(FILTER).ok()).map(|bytes| from_bytes(&bytes)),
+        filter: config.linux.seccomp.as_ref().and_then(|_| kept_filter(&entry)),
     };
     let plan = plan::exec::process(&process, &config, &state.cgroup, &request)
         .map_err(|found| faults_error(&found, "process"))?;
@@ -83,6 +83,12 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
     // The program ends here, and the kernel closes what is open.
     std::mem::forget((context, pidfd, signals));
     code
+}
+
+/// The filter as it was compiled when the container was made. One that is not whole is compiled anew.
+fn kept_filter(entry: &Entry) -> Option<Vec<Instruction>> {
+    let bytes = entry.read(FILTER).ok()?;
+    (!bytes.is_empty() && bytes.len() % size_of::<Instruction>() == 0).then(|| from_bytes(&bytes))
 }
 
 /// `--cgroup [CONTROLLER[,CONTROLLER]:]PATH`, never upwards.

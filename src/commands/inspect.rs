@@ -5,6 +5,7 @@ use super::{ids, store};
 use crate::cli::Invocation;
 use crate::error::Result;
 use crate::state::status;
+use crate::state::store::CONFIGURATION;
 use serde_json::{Value, json};
 
 /// The verb. An id that does not exist fails the whole call, and nothing is printed.
@@ -17,7 +18,7 @@ pub fn inspect(invocation: &Invocation) -> Result<u8> {
         let state = entry.load()?;
         let mut document = describe(&state, status::of(&entry, &state));
         let config: Value =
-            entry.read("config.json").ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+            entry.read(CONFIGURATION).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         document["config"] = config;
         document["cgroup"] = json!(state.cgroup);
         document["mounts"] = mounts(document["pid"].as_i64().unwrap_or(0));

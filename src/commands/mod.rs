@@ -21,7 +21,7 @@ use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::bundle::faults_error;
 use crate::input::id::Id;
-use crate::state::store::{Entry, Store};
+use crate::state::store::{CONFIGURATION, Entry, Store};
 use crate::state::{State, status};
 use clap::ArgMatches;
 use std::path::PathBuf;
@@ -136,7 +136,7 @@ fn for_each(ids: &[Id], mut act: impl FnMut(&Id) -> Result<()>) -> Result<u8> {
 
 /// The configuration in force, as it was kept beside the facts.
 fn kept_config(entry: &Entry) -> Result<crate::input::config::Config> {
-    let bytes = entry.read("config.json")?;
+    let bytes = entry.read(CONFIGURATION)?;
     crate::input::bundle::parse(&bytes)
         .map(|(config, _)| config)
         .map_err(|found| faults_error(&found, "the kept config.json"))

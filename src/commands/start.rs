@@ -9,7 +9,7 @@ use crate::run::gate::{self, Heard};
 use crate::setup::hooks;
 use crate::state::State;
 use crate::state::status::{self, Status};
-use crate::state::store::Entry;
+use crate::state::store::{CONFIGURATION, Entry};
 use crate::sys::process::{End, signal_name};
 use crate::sys::socket;
 use nix::errno::Errno;
@@ -54,7 +54,7 @@ pub fn start(invocation: &Invocation) -> Result<u8> {
             Heard::End => return Err(refused(&entry, &state, pidfd.as_ref())),
         }
     }
-    if !may_have(&entry.read("config.json")?, b"poststart") {
+    if !may_have(&entry.read(CONFIGURATION)?, b"poststart") {
         return Ok(0);
     }
     let config = kept_config(&entry)?;

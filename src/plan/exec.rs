@@ -1,6 +1,7 @@
 //! `exec`: another process in a container that exists. It joins where [`super::container`] creates, and shares its end.
 
-use super::{Console, Plan, Tail, become_program, compile_meanwhile, keep};
+use super::tail::{Tail, become_program, compile_meanwhile};
+use super::{Console, Plan, keep};
 use crate::input::Fault;
 use crate::input::config::{Config, NamespaceKind, Process};
 use crate::plan::step::{Clone, Step};

@@ -10,21 +10,22 @@ pub mod explain;
 mod golden;
 pub mod laws;
 pub mod step;
+mod tail;
 
 use crate::input::Fault;
-use crate::input::config::{Config, ConsoleSize, Namespace, NamespaceKind, Process};
+use crate::input::config::{Config, ConsoleSize, Namespace, NamespaceKind};
 use crate::input::host::{CgroupLayout, Host};
 use crate::setup::cgroup::Cgroup;
 use crate::setup::namespaces::{Birth, Return};
 use crate::setup::program::Inherited;
 use crate::setup::rootfs::Way;
 use crate::setup::{
-    caps, cgroup, dev, hooks, idmap, label, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl,
-    terminal, user,
+    cgroup, dev, hooks, idmap, label, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl, terminal,
 };
 use crate::sys::path::clean;
 use std::path::{Path, PathBuf};
 use step::{Clone, Gate, Hold, Line, Record, Side, Step};
+use tail::{Tail, become_program, compile_meanwhile};
 
 /// An ordered list of steps, for both sides of the clone.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -362,22 +363,19 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     for action in root.open {
         plan.child(Step::Rootfs(action), "root", "no mount made here may reach the host, so before the first one");
     }
-    let mut outside = arrangement.network_meanwhile;
-    let mut nodes = Some(nodes);
-    for (at, action) in mounted.iter().enumerate() {
-        if outside && action.sees_network() {
-            // The network may not be there yet: time for what no later mount can cover.
-            if !mounted[at..].iter().any(|later| clean(&later.target).starts_with("/dev")) {
-                devices(&mut plan, nodes.take().unwrap_or_default());
-            }
-            enter_network(&mut plan);
-            outside = false;
-        }
-        let action = action.clone();
-        let place = format!("{} {}", action.place, action.target.display());
-        plan.child(Step::Mount(action), place, "before the root is entered: its source is a path of the host");
+    // From the first mount that shows a network on, all wait for that; there is time for the nodes, unless a later mount could cover them.
+    let mut mounted = mounted;
+    let waits = mounted.iter().position(mounts::Action::sees_network).filter(|_| arrangement.network_meanwhile);
+    let waiting = mounted.split_off(waits.unwrap_or(mounted.len()));
+    let covered = waiting.iter().any(|later| clean(&later.target).starts_with("/dev"));
+    let (early, late) = if covered { (Vec::new(), nodes) } else { (nodes, Vec::new()) };
+    mount_all(&mut plan, mounted);
+    devices(&mut plan, early);
+    if arrangement.network_meanwhile {
+        enter_network(&mut plan);
     }
-    devices(&mut plan, nodes.unwrap_or_default());
+    mount_all(&mut plan, waiting);
+    devices(&mut plan, late);
     if process.terminal {
         for action in terminal::decide_create(process, request.console.watcher()) {
             plan.child(
@@ -386,9 +384,6 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
                 "from the container's own devpts; its master goes to who watches",
             );
         }
-    }
-    if outside {
-        enter_network(&mut plan);
     }
     hooks_before_pivot(&mut plan, config);
     for action in root.enter {
@@ -448,6 +443,13 @@ fn network_meanwhile(plan: &mut Plan, config: &Config) {
     );
 }
 
+fn mount_all(plan: &mut Plan, actions: Vec<mounts::Action>) {
+    for action in actions {
+        let place = format!("{} {}", action.place, action.target.display());
+        plan.child(Step::Mount(action), place, "before the root is entered: its source is a path of the host");
+    }
+}
+
 /// Device nodes and links.
 fn devices(plan: &mut Plan, actions: Vec<dev::Action>) {
     for action in actions {
@@ -497,182 +499,6 @@ fn hooks_before_pivot(plan: &mut Plan, config: &Config) {
         &hooks.create_container,
         "in the container's namespaces, with the host's files",
     );
-}
-
-/// Which program's start it is.
-enum Tail {
-    /// The container's first process.
-    Container { start: Start, pid_file: Option<PathBuf> },
-    /// Another one.
-    Exec { pid_file: Option<PathBuf> },
-}
-
-/// The last part, which `exec` has too: from root in the container to the program.
-fn become_program(
-    plan: &mut Plan,
-    process: &Process,
-    config: &Config,
-    program: program::Decision,
-    filter: Option<seccomp::Filter>,
-    tail: &Tail,
-) {
-    let wait = matches!(tail, Tail::Container { start: Start::WhenTold, .. });
-    // Without no_new_privs the filter takes CAP_SYS_ADMIN: then it comes before the rights end, and so do they after the start.
-    let privileged = !process.no_new_privileges && filter.is_some();
-    // Who asks an agent is connected to it by `create`, and filtered before `create` ends.
-    let before_start = wait && filter.as_ref().is_some_and(|filter| filter.notify.is_some());
-    for action in limits::decide(process, config.linux.personality) {
-        plan.child(Step::Limit(action), "process", "while it still has the rights to");
-    }
-    plan.child(Step::Program(program.enter.clone()), "process.cwd", "root may enter what the user may not");
-    let (before, rest) = identity(process);
-    for step in before {
-        plan.child(step, "process.user", "while the container's passwd can be read, and stdio handed over");
-    }
-    let labels = |plan: &mut Plan| {
-        for action in label::decide(process) {
-            plan.child(
-                Step::Label(action),
-                "process",
-                "after everything that a label might forbid; before the filter, which might forbid to set it, and while there is the right to",
-            );
-        }
-    };
-    let lose_rights = |plan: &mut Plan| {
-        for step in &rest {
-            plan.child(
-                step.clone(),
-                "process",
-                "the rights end here; each call comes before the one that takes its own right away",
-            );
-        }
-        plan.child(
-            Step::Program(program.confirm.clone()),
-            "process.cwd",
-            "a directory that only the user may enter, and one that lies outside",
-        );
-    };
-    let filtered = |plan: &mut Plan, why| install(plan, filter.as_ref(), tail, why);
-    const PRIVILEGED: &str = "without noNewPrivileges it takes CAP_SYS_ADMIN, so before the rights end";
-    if !privileged {
-        labels(plan);
-        lose_rights(plan);
-    }
-    plan.child(Step::Program(program.find), "process.args", "what is missing is told by create, not by start");
-    plan.child(Step::Program(program.close), "--preserve-fds", "nothing of the host's stays open in the program");
-    if privileged && before_start {
-        labels(plan);
-        prepare(plan, filter.as_ref());
-        filtered(plan, PRIVILEGED);
-        lose_rights(plan);
-    } else if before_start {
-        prepare(plan, filter.as_ref());
-        filtered(plan, "before create ends, which hands the listener to the agent; the agent answers for what follows");
-    }
-    let (Tail::Container { pid_file, .. } | Tail::Exec { pid_file }) = tail;
-    if wait {
-        plan.gate(Gate::Ready, Side::Child, "a failure up to here is create's");
-    }
-    if let Some(path) = pid_file {
-        plan.parent(Step::PidFile(path.clone()), "--pid-file", "before the container counts as made");
-    }
-    if let Tail::Container { .. } = tail {
-        // A foreground run records its process while the child is at work; create when the child has nothing left to do.
-        plan.parent(
-            Step::Record(if wait { Record::Ready } else { Record::Init }),
-            "",
-            "only a recorded container may live on",
-        );
-    }
-    plan.gate(Gate::Go, Side::Parent, "a child that never hears it ends: nobody would know of it");
-    if plan.lines.iter().any(|line| line.step == Step::Apart) {
-        plan.child(
-            Step::Affinity(None),
-            "",
-            "where the parent put it is over, and what the caller was bound to is not the container's",
-        );
-    }
-    if wait {
-        plan.child(Step::AwaitStart, "", "the container is created; start connects to its gate");
-    }
-    if let Tail::Container { .. } = tail {
-        plan.hooks(
-            Side::Child,
-            hooks::Kind::StartContainer,
-            &config.hooks.start_container,
-            "in the container, right before the program",
-        );
-    }
-    if privileged && !before_start {
-        labels(plan);
-        prepare(plan, filter.as_ref());
-        filtered(plan, PRIVILEGED);
-        lose_rights(plan);
-    }
-    if !privileged && !before_start {
-        prepare(plan, filter.as_ref());
-    }
-    plan.child(Step::Tell(Gate::Executing), "", "end of file alone would be a death");
-    if !wait {
-        plan.parent(Step::Await(Gate::Executing), "", "end of file alone would be a death");
-    }
-    if !privileged && !before_start {
-        filtered(plan, "after everything that the filter might refuse");
-    }
-    plan.child(Step::Program(program.execute), "process.args", "the program takes over");
-}
-
-/// A filter that is not worked out yet is the parent's work while the child has its own.
-fn compile_meanwhile(plan: &mut Plan, filter: Option<&seccomp::Filter>) {
-    if let Some(filter) = filter.filter(|filter| filter.is_due()) {
-        plan.parent(Step::Compile(filter.clone()), "linux.seccomp", "while the child is busy, which gets it with go");
-    }
-}
-
-/// What a filter that asks an agent needs before it is installed.
-fn prepare(plan: &mut Plan, filter: Option<&seccomp::Filter>) {
-    let Some(notify) = filter.and_then(|filter| filter.notify.as_ref()) else { return };
-    if notify.courier == seccomp::notify::Courier::Thread {
-        plan.child(
-            Step::Messenger,
-            "linux.seccomp",
-            "the profile may hold up every call of who is filtered, and no other thread's",
-        );
-    }
-}
-
-/// The filter, and with one that asks an agent the way of its listener: to the parent, to the agent.
-fn install(plan: &mut Plan, filter: Option<&seccomp::Filter>, tail: &Tail, why: &'static str) {
-    let Some(filter) = filter else { return };
-    plan.child(Step::Seccomp(filter.clone()), "linux.seccomp", why);
-    let Some(notify) = &filter.notify else { return };
-    plan.gate(Gate::Filtered, Side::Child, "until the agent has it, a call of the child may wait forever");
-    // A process that joins has left the host's paths: it connected before.
-    if let Tail::Container { .. } = tail {
-        plan.parent(
-            Step::Agent(notify.agent.clone()),
-            "linux.seccomp.listenerPath",
-            "only now: an agent that serves one after the other must not wait for hooks",
-        );
-    }
-    plan.parent(
-        Step::Notify(notify.clone()),
-        "linux.seccomp.listenerPath",
-        "before anything else of the child is awaited: the agent answers for it",
-    );
-    plan.gate(Gate::Answered, Side::Parent, "no program runs whose agent could not be told");
-}
-
-/// What comes before the rights end, and how they end.
-fn identity(process: &Process) -> (Vec<Step>, Vec<Step>) {
-    let (before, change): (Vec<_>, Vec<_>) = user::decide(process)
-        .into_iter()
-        .partition(|action| matches!(action, user::Action::Home(_) | user::Action::Stdio(_)));
-    let rights = caps::decide(process);
-    let rest = rights.before.into_iter().map(Step::Caps).chain(change.into_iter().map(Step::User));
-    let rest =
-        rest.chain(rights.after.into_iter().map(Step::Caps)).chain(caps::no_new_privileges(process).map(Step::Caps));
-    (before.into_iter().map(Step::User).collect(), rest.collect())
 }
 
 fn decide_mounts(

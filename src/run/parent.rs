@@ -120,9 +120,7 @@ fn wait_for(gate: Gate, context: &mut Context) -> Result<()> {
                 context.notifications = Some(listener);
                 return Ok(());
             }
-            Heard::Gate(other) => return Err(Error::new(format!("heard {other:?} while waiting for {gate:?}"))),
-            Heard::Listener(_) => return Err(Error::new(format!("heard Filtered while waiting for {gate:?}"))),
-            other @ (Heard::GoWith(_) | Heard::Network(_)) => {
+            other @ (Heard::Gate(_) | Heard::Listener(_) | Heard::Network(_) | Heard::GoWith(_)) => {
                 return Err(Error::new(format!("heard {other:?} while waiting for {gate:?}")));
             }
             Heard::Warning(words) => log::warn!("{words}"),
@@ -307,7 +305,6 @@ fn through_intermediate(how: &Clone, context: &mut Context) -> crate::sys::Resul
     }
 }
 
-#[inline(never)]
 /// A new process waits for the processor of its parent, if nobody moves it: on some machines the scheduler does so at once, on others (6.18, two
 /// processors of a virtual machine) when the parent first sleeps, which is a millisecond too late. With one processor there is no other: then
 /// nothing is changed (`EINVAL`).
@@ -318,6 +315,7 @@ fn set_apart(child: i32) {
     let _ = set.and_then(|()| sched_setaffinity(Pid::from_raw(child), &others));
 }
 
+#[inline(never)]
 fn run_hooks(kind: hooks::Kind, list: &[crate::input::config::Hook], context: &mut Context) -> Result<()> {
     context.hooked = true;
     let pid = context.first.as_ref().map(|(pid, _)| *pid);

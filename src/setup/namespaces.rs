@@ -173,7 +173,7 @@ pub enum Action {
     Join(NamespaceKind),
     /// Child: make these.
     Unshare(u64),
-    /// Whoever is in a new network namespace: its loopback device of a new network namespace is down.
+    /// Whoever is in a new network namespace: its loopback device is down.
     LoopbackUp,
 }
 

@@ -49,7 +49,7 @@ const INTENT: &str = "intent.json";
 const FACTS: &str = "state.json";
 /// The configuration in force.
 pub const CONFIGURATION: &str = "config.json";
-/// Its filter, compiled: instructions as they lie in memory. Only where compiling it is not quick.
+/// Its filter, compiled: instructions as they lie in memory. Only where it was compiled while the child was at work.
 pub const FILTER: &str = "filter";
 
 /// Bytes of a long state.json or config.json: one read takes either.
