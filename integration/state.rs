@@ -413,6 +413,8 @@ fn of_now(fixture: &Value, now: &Value) -> Value {
             let field = |(key, old): (&String, &Value)| {
                 let value = match new.get(key) {
                     Some(new) if key != "format" => of_now(old, new),
+                    // Now known by its inode in pidfs, where there is one.
+                    None if key == "start_time" => start_time(new["pid"].as_i64().expect("a number")).into(),
                     _ => old.clone(),
                 };
                 (key.clone(), value)
@@ -421,6 +423,13 @@ fn of_now(fixture: &Value, now: &Value) -> Value {
         }
         (_, now) => now.clone(),
     }
+}
+
+/// Field 22 of `/proc/PID/stat`; 0 for a process that has ended, as the one that made the container has.
+fn start_time(pid: i64) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit(") ").next().unwrap_or_default();
+    after_name.split(' ').nth(19).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
 }
 
 /// Containers made by an earlier format can be listed, exec'ed into, stopped and deleted.

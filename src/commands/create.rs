@@ -137,7 +137,6 @@ pub fn make(invocation: &Invocation, host: &Host, mut bundle: Bundle, request: &
     hand_on_notify(&mut bundle.config);
     let (plan, cgroup) =
         plan::container(&bundle.config, host, request).map_err(|found| faults_error(&found, "config.json"))?;
-    let boot = boot();
     let state = State {
         format: FORMAT,
         id: request.id.clone(),
@@ -147,8 +146,7 @@ pub fn make(invocation: &Invocation, host: &Host, mut bundle: Bundle, request: &
         annotations: bundle.config.annotations.clone(),
         owner: host.euid,
         created: crate::logger::rfc3339(SystemTime::now()),
-        creator: state::Process::of(std::process::id() as i32, &boot)
-            .ok_or_else(|| Error::new("/proc is not readable"))?,
+        creator: state::Process::own(boot()).ok_or_else(|| Error::new("/proc is not readable"))?,
         init: None,
         gate: request.start == Start::WhenTold,
         ready: false,

@@ -1,7 +1,7 @@
 //! `exec`: another process in a running container.
 
 use super::create::{Foreground, absolute, check_terminal, console, inherited, trace};
-use super::{container, kept_config, require};
+use super::{container, kept_config};
 use crate::cli::Invocation;
 use crate::error::{Error, Result, io_words};
 use crate::input::bundle;
@@ -10,11 +10,11 @@ use crate::input::config::{Capabilities, Config, Process, User};
 use crate::plan;
 use crate::plan::exec::{Below, Request};
 use crate::run::{self, Context, parent, wait};
-use crate::setup::{caps, label};
-use crate::state::status::Status;
+use crate::setup::{caps, label, user};
+use crate::state::status::{self, Status};
 use crate::state::store::{Entry, FILTER};
-use crate::sys::process::pidfd_open;
 use crate::sys::seccomp::{Instruction, from_bytes};
+use crate::sys::start;
 use clap::ArgMatches;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -27,20 +27,18 @@ const LARGEST_DOCUMENT: u64 = 16 << 20;
 pub fn exec(invocation: &Invocation) -> Result<u8> {
     let args = &invocation.args;
     let (_, entry, state) = container(invocation)?;
-    // Opened first, checked by what follows: the number cannot change hands between.
-    let pidfd = state.init.as_ref().and_then(|init| pidfd_open(init.pid).ok());
+    let pidfd = state.init.as_ref().and_then(|init| init.open());
     let mut allowed = vec![Status::Running, Status::Created];
     if args.get_flag("ignore-paused") {
         allowed.push(Status::Paused);
     }
-    let status =
-        require(&entry, &state, &allowed, "cannot exec in a container that is not running").map_err(|error| {
-            if error.cause.ends_with("paused") {
-                Error::new("cannot exec in a paused container (use --ignore-paused to override)")
-            } else {
-                error
-            }
-        })?;
+    let status = match status::with_init(&entry, &state, pidfd.as_ref()) {
+        found if allowed.contains(&found) => found,
+        Status::Paused => {
+            return Err(Error::new("cannot exec in a paused container (use --ignore-paused to override)"));
+        }
+        found => return Err(Error::new(format!("cannot exec in a container that is not running: it is {found}"))),
+    };
     let (Some(init), Some(pidfd)) = (state.init.clone(), pidfd) else {
         return Err(Error::new("container not running: its first process has just ended"));
     };
@@ -54,6 +52,7 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
     )?;
     let request = Request {
         id: state.id.clone(),
+        before: if start::is_root() { user::Before::Root } else { user::Before::Unknown },
         keyring: if state.keeps_keyring { label::Keyring::Keep } else { label::Keyring::New },
         below: args.get_many::<String>("cgroup").unwrap_or_default().map(|text| below(text)).collect::<Result<_>>()?,
         init: init.pid,
@@ -69,7 +68,7 @@ pub fn exec(invocation: &Invocation) -> Result<u8> {
     context.namespaces.init = Some(pidfd);
     context.status = status;
     // Nothing of the host's that is not needed may be open in the child: a process of the container may trace it from its birth.
-    drop(entry);
+    entry.close();
     let signals = if detach { None } else { Some(wait::block_signals()?) };
     context.trace = trace(invocation, &plan)?;
     run::execute(&plan, &mut context)?;

@@ -4,9 +4,10 @@ use super::state::{describe, owner, shown_pid};
 use super::store;
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
-use crate::state::State;
+use crate::setup::cgroup::Freezers;
 use crate::state::status::{self, Status};
 use crate::state::store::Store;
+use crate::state::{Process, State};
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -32,17 +33,11 @@ pub fn show(store: &Store, invocation: &Invocation, columns: &[&str], wanted: im
     let json = invocation.args.get_one::<String>("format").is_some_and(|format| format == "json");
     let mut documents: Vec<Value> = Vec::new();
     let mut rows: Vec<Row> = Vec::new();
-    for id in store.ids()? {
-        let Some(entry) = store.find(&id)? else { continue };
-        match entry.load() {
-            Ok(state) => match status::of(&entry, &state) {
-                status if !wanted(status) => {}
-                status if json => documents.push(describe(&state, status)),
-                status => rows.push(row(state, status)),
-            },
-            // It vanished meanwhile.
-            Err(_) if !entry.is_linked() => {}
-            Err(error) => log::warn!("{id}: {}", error.cause),
+    for (status, state) in look(store)? {
+        match (wanted(status), json) {
+            (false, _) => {}
+            (true, true) => documents.push(describe(&state, status)),
+            (true, false) => rows.push(row(state, status)),
         }
     }
     if json {
@@ -51,6 +46,33 @@ pub fn show(store: &Store, invocation: &Invocation, columns: &[&str], wanted: im
         print!("{}", table(&rows, columns));
     }
     Ok(0)
+}
+
+/// All containers with their status. A thread for each processor was tried, and took a tenth longer for two hundred containers.
+fn look(store: &Store) -> Result<Vec<(Status, State)>> {
+    let Some(all) = store.all()? else { return Ok(Vec::new()) };
+    let (mut record, mut freezers) = (Vec::new(), Freezers::default());
+    let look = |id: &String| match all.facts(id, &mut record) {
+        Some(state) => {
+            let is_frozen = || freezers.is_frozen(&state.cgroup).unwrap_or(false);
+            let init = state.init.as_ref().and_then(Process::open);
+            Ok(Some((status::derive(&state, init.as_ref(), || all.is_held(id), is_frozen), state)))
+        }
+        None => closely(store, id),
+    };
+    all.ids().iter().map(look).filter_map(Result::transpose).collect()
+}
+
+/// One that is being made, is going away, or is damaged.
+fn closely(store: &Store, id: &str) -> Result<Option<(Status, State)>> {
+    let Some(entry) = store.find(id)? else { return Ok(None) };
+    match entry.load() {
+        Ok(state) => return Ok(Some((status::of(&entry, &state), state))),
+        // It vanished meanwhile.
+        Err(_) if !entry.is_linked() => {}
+        Err(error) => log::warn!("{id}: {}", error.cause),
+    }
+    Ok(None)
 }
 
 fn row(state: State, status: Status) -> Row {

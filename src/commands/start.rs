@@ -9,7 +9,7 @@ use crate::run::gate::{self, Heard};
 use crate::setup::hooks;
 use crate::state::State;
 use crate::state::status::{self, Status};
-use crate::state::store::{CONFIGURATION, Entry};
+use crate::state::store::{CONFIGURATION, Entry, HELD};
 use crate::sys::process::{End, signal_name};
 use crate::sys::socket;
 use nix::errno::Errno;
@@ -28,7 +28,7 @@ pub fn start(invocation: &Invocation) -> Result<u8> {
     };
     match found {
         Status::Created => {}
-        Status::Paused if status::is_held(&entry) => {
+        Status::Paused if status::is_held(entry.open_file(HELD)) => {
             return Err(Error::new("cannot start a paused container").hint("`corten resume` it first"));
         }
         Status::Stopped => return Err(stopped(init.map(|i| i.pid), pidfd.as_ref())),

@@ -38,6 +38,8 @@ pub struct Host {
     pub cgroups: CgroupLayout,
     /// Effective user id of the caller.
     pub euid: u32,
+    /// Are all ids of the caller, also the real and the saved ones, of user and group, 0?
+    pub is_root: bool,
     /// Is the caller in the first user namespace? Then it owns every namespace that the caller is in.
     pub first_user_namespace: bool,
     /// What could not be read and was assumed instead, a sentence each.
@@ -83,12 +85,20 @@ impl Host {
         let cgroups = read_layout(&mut assumed);
         // Its number is fixed: PROC_USER_INIT_INO in the kernel's proc_ns.h. By hand: `readlink /proc/self/ns/user`.
         let first_user_namespace = stat("/proc/self/ns/user").is_ok_and(|file| file.st_ino == 0xEFFF_FFFD);
-        Host { kernel, cgroups, euid: crate::sys::start::euid(), first_user_namespace, assumed }
+        let (euid, is_root) = (crate::sys::start::euid(), crate::sys::start::is_root());
+        Host { kernel, cgroups, euid, is_root, first_user_namespace, assumed }
     }
 
     /// A fixed machine for golden tests: kernel 6.12, one cgroup2 with every controller, root.
     pub fn fixed() -> Host {
-        Host { kernel: USUAL_KERNEL, cgroups: usual_layout(), euid: 0, first_user_namespace: true, assumed: Vec::new() }
+        Host {
+            kernel: USUAL_KERNEL,
+            cgroups: usual_layout(),
+            euid: 0,
+            is_root: true,
+            first_user_namespace: true,
+            assumed: Vec::new(),
+        }
     }
 
     /// The same machine with eight v1 hierarchies, two of them joint, and systemd's named one.

@@ -9,7 +9,7 @@
 use super::names::Names;
 use oci_spec::runtime as oci;
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// config.json as it is written: an absent key is `None`, whatever its default.
@@ -32,7 +32,7 @@ pub struct Spec {
     /// Programs to run at turns of the container's life.
     pub hooks: Option<oci::Hooks>,
     /// Free text for whoever reads it.
-    pub annotations: Option<HashMap<String, String>>,
+    pub annotations: Option<BTreeMap<String, String>>,
     /// What only Linux has.
     pub linux: Option<Linux>,
 }
@@ -56,7 +56,7 @@ pub struct Process {
     #[serde(default)]
     pub cwd: PathBuf,
     /// Absent: as Corten was started.
-    pub capabilities: Option<oci::LinuxCapabilities>,
+    pub capabilities: Option<Capabilities>,
     /// See setrlimit(2).
     pub rlimits: Option<Vec<oci::PosixRlimit>>,
     /// See prctl(2), `PR_SET_NO_NEW_PRIVS`.
@@ -76,6 +76,21 @@ pub struct Process {
     pub exec_cpu_affinity: Option<Affinity>,
 }
 
+/// `process.capabilities` as it is written. Lists, not oci-spec's sets: those begin by asking the kernel for a random number.
+#[derive(Debug, Default, Deserialize)]
+pub struct Capabilities {
+    /// What execve may still give.
+    pub bounding: Option<Vec<oci::Capability>>,
+    /// What counts.
+    pub effective: Option<Vec<oci::Capability>>,
+    /// What execve hands on to files that take it.
+    pub inheritable: Option<Vec<oci::Capability>>,
+    /// What may be made effective.
+    pub permitted: Option<Vec<oci::Capability>>,
+    /// What execve hands on to any file.
+    pub ambient: Option<Vec<oci::Capability>>,
+}
+
 /// `process.execCPUAffinity` as it is written: lists of cpus as `0-3,7`.
 #[derive(Debug, Default, Deserialize)]
 pub struct Affinity {
@@ -90,13 +105,13 @@ pub struct Affinity {
 #[serde(rename_all = "camelCase")]
 pub struct Linux {
     /// Network devices of the host to move; not in this version.
-    pub net_devices: Option<HashMap<String, oci::LinuxNetDevice>>,
+    pub net_devices: Option<BTreeMap<String, oci::LinuxNetDevice>>,
     /// See user_namespaces(7).
     pub uid_mappings: Option<Vec<oci::LinuxIdMapping>>,
     /// The same for groups.
     pub gid_mappings: Option<Vec<oci::LinuxIdMapping>>,
     /// Files below `/proc/sys`.
-    pub sysctl: Option<HashMap<String, String>>,
+    pub sysctl: Option<BTreeMap<String, String>>,
     /// Limits of the cgroup.
     pub resources: Option<oci::LinuxResources>,
     /// Where the cgroup is.
@@ -122,7 +137,7 @@ pub struct Linux {
     /// See personality(2).
     pub personality: Option<oci::LinuxPersonality>,
     /// What time namespaces add to the clocks.
-    pub time_offsets: Option<HashMap<String, oci::LinuxTimeOffset>>,
+    pub time_offsets: Option<BTreeMap<String, oci::LinuxTimeOffset>>,
 }
 
 /// `linux.seccomp` as it is written.

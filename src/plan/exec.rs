@@ -6,7 +6,7 @@ use crate::input::Fault;
 use crate::input::config::{Config, NamespaceKind, Process};
 use crate::plan::step::{Clone, Step};
 use crate::setup::cgroup::{Cgroup, Directory, Version};
-use crate::setup::{idmap, label, namespaces, program, seccomp, terminal};
+use crate::setup::{idmap, label, namespaces, program, seccomp, terminal, user};
 use crate::sys::seccomp::Instruction;
 use std::path::PathBuf;
 
@@ -15,6 +15,8 @@ use std::path::PathBuf;
 pub struct Request {
     /// The container's id.
     pub id: String,
+    /// Who asks.
+    pub before: user::Before,
     /// The session keyring.
     pub keyring: label::Keyring,
     /// `--cgroup`: where below the container's cgroup.
@@ -164,6 +166,7 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
         }
     }
     let tail = Tail::Exec { pid_file: request.pid_file.clone() };
-    become_program(&mut plan, process, config, program, filter, &tail);
+    let before = if users { user::Before::Unknown } else { request.before };
+    become_program(&mut plan, process, config, program, filter, before, &tail);
     Ok(plan)
 }

@@ -24,7 +24,7 @@ impl fmt::Display for Step {
                 )
             }
             Step::Record(Record::Init | Record::Ready) => f.write_str(
-                "[openat(\"/proc/PID/stat\"); read()]; openat(state, \".\"); flock(LOCK_EX); [fstat(state)]; newfstatat(state); \
+                "[fstat(pidfd)]; [openat(\"/proc/PID/stat\"); read()]; openat(state, \".\"); flock(LOCK_EX); [fstat(state)]; newfstatat(state); \
                  openat(state, \".state\", O_CREAT|O_EXCL); write(); renameat(state, \".state\", \"state.json\")",
             ),
             Step::Cgroup(change) => change.fmt(f),

@@ -132,6 +132,7 @@ impl Case {
         let request = exec::Request {
             filter: None,
             below: Vec::new(),
+            before: crate::setup::user::Before::Root,
             id: "web".into(),
             keyring: self.keyring,
             init: 4121,

@@ -305,7 +305,7 @@ pub const LAWS: &[Law] = &[
     }),
     ("each right goes after the last call that needs it", |lines| {
         let order: Vec<usize> = child(lines).filter_map(rank).collect();
-        order.is_sorted() && order.contains(&USER) && order.contains(&SETS) && order.contains(&BOUNDING)
+        order.is_sorted() && order.contains(&GROUPS) && order.contains(&SETS) && order.contains(&BOUNDING)
     }),
     ("the directory of the user is entered by who may, and looked at by who it is", |lines| {
         let enter = |step: &Step| matches!(step, Step::Program(program::Action::Enter(_)));
@@ -545,7 +545,8 @@ fn changes_user(step: &Step) -> bool {
 }
 
 const BOUNDING: usize = 0;
-const USER: usize = 4;
+/// Always; the ids themselves only where they change.
+const GROUPS: usize = 2;
 const SETS: usize = 6;
 
 /// The order in which rights end: each call still has the right that it takes.
@@ -553,9 +554,9 @@ fn rank(step: &Step) -> Option<usize> {
     match step {
         Step::Caps(caps::Action::Bounding(_)) => Some(BOUNDING),
         Step::Caps(caps::Action::Keep) => Some(1),
-        Step::User(user::Action::Groups(_)) => Some(2),
+        Step::User(user::Action::Groups(_)) => Some(GROUPS),
         Step::User(user::Action::Group(_)) => Some(3),
-        Step::User(user::Action::User(_)) => Some(USER),
+        Step::User(user::Action::User(_)) => Some(4),
         Step::Caps(caps::Action::Release) => Some(5),
         Step::Caps(caps::Action::Sets(_)) => Some(SETS),
         Step::Caps(caps::Action::ClearAmbient) => Some(7),

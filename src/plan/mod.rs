@@ -20,7 +20,7 @@ use crate::setup::namespaces::{Birth, Return};
 use crate::setup::program::Inherited;
 use crate::setup::rootfs::Way;
 use crate::setup::{
-    cgroup, dev, hooks, idmap, label, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl, terminal,
+    cgroup, dev, hooks, idmap, label, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl, terminal, user,
 };
 use crate::sys::path::clean;
 use std::path::{Path, PathBuf};
@@ -413,7 +413,8 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
         plan.child(Step::Rootfs(action), "root", "read-only only now that everything in it is made");
     }
     let tail = Tail::Container { start: request.start, pid_file: request.pid_file.clone() };
-    become_program(&mut plan, process, config, program, filter, &tail);
+    let before = if host.is_root && !has(NamespaceKind::User) { user::Before::Root } else { user::Before::Unknown };
+    become_program(&mut plan, process, config, program, filter, before, &tail);
     Ok((plan, cgroup))
 }
 

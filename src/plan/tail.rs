@@ -21,6 +21,7 @@ pub(super) fn become_program(
     config: &Config,
     program: program::Decision,
     filter: Option<seccomp::Filter>,
+    before: user::Before,
     tail: &Tail,
 ) {
     let wait = matches!(tail, Tail::Container { start: Start::WhenTold, .. });
@@ -32,8 +33,8 @@ pub(super) fn become_program(
         plan.child(Step::Limit(action), "process", "while it still has the rights to");
     }
     plan.child(Step::Program(program.enter.clone()), "process.cwd", "root may enter what the user may not");
-    let (before, rest) = identity(process);
-    for step in before {
+    let (early, rest) = identity(process, before);
+    for step in early {
         plan.child(step, "process.user", "while the container's passwd can be read, and stdio handed over");
     }
     let labels = |plan: &mut Plan| {
@@ -171,13 +172,13 @@ fn install(plan: &mut Plan, filter: Option<&seccomp::Filter>, tail: &Tail, why: 
 }
 
 /// What comes before the rights end, and how they end.
-fn identity(process: &Process) -> (Vec<Step>, Vec<Step>) {
-    let (before, change): (Vec<_>, Vec<_>) = user::decide(process)
+fn identity(process: &Process, before: user::Before) -> (Vec<Step>, Vec<Step>) {
+    let (early, change): (Vec<_>, Vec<_>) = user::decide(process, before)
         .into_iter()
         .partition(|action| matches!(action, user::Action::Home(_) | user::Action::Stdio(_)));
     let rights = caps::decide(process);
     let rest = rights.before.into_iter().map(Step::Caps).chain(change.into_iter().map(Step::User));
     let rest =
         rest.chain(rights.after.into_iter().map(Step::Caps)).chain(caps::no_new_privileges(process).map(Step::Caps));
-    (before.into_iter().map(Step::User).collect(), rest.collect())
+    (early.into_iter().map(Step::User).collect(), rest.collect())
 }

@@ -9,9 +9,9 @@ use crate::plan::step::{Clone, Gate, Hold, Record, Step};
 use crate::setup::seccomp;
 use crate::setup::seccomp::notify::{self, Notify};
 use crate::setup::{cgroup, hooks};
+use crate::state;
 use crate::state::status::Status;
 use crate::state::store::{CONFIGURATION, FILTER};
-use crate::state::{self, Process};
 use crate::sys::process::{self, End, Parent, Side, clone3, exit_now};
 use crate::sys::{Called, Failure, file, socket};
 use nix::errno::Errno;
@@ -32,7 +32,7 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
         Step::Await(gate) => wait_for(*gate, context),
         Step::Record(what) => record(*what, context),
         Step::Cgroup(change) => {
-            change.apply(&context.held.spent).map_err(worded)?;
+            change.apply(context.cgroup.as_ref().map(AsFd::as_fd), &context.held.spent).map_err(worded)?;
             if let cgroup::Change::Mkdir { directory, .. } = change {
                 context.cgroup_made.push(directory.clone());
             }
@@ -191,11 +191,11 @@ fn record(what: Record, context: &mut Context) -> Result<()> {
             None => Err(Error::new("there is no container to keep it for")),
         },
         Record::Init | Record::Ready => {
-            let (Some(entry), Some((pid, _))) = (&context.entry, &context.first) else {
+            let (Some(entry), Some((pid, pidfd))) = (&context.entry, &context.first) else {
                 return Err(Error::new("there is no process to record"));
             };
             if context.state.init.is_none() {
-                context.state.init = Process::of(*pid, &context.state.creator.boot);
+                context.state.init = context.state.creator.other(*pid, pidfd);
             }
             context.state.ready |= what == Record::Ready;
             let _lock = entry.lock()?;
@@ -248,7 +248,7 @@ fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
             context.wire = Some(ours);
             // Init's alone from here on: a copy of ours would outlive it.
             let held = &mut context.held;
-            let single = [context.listener.take(), context.cgroup.take(), held.console.take(), Some(theirs)];
+            let single = [context.listener.take(), held.console.take(), Some(theirs)];
             let lock = context.lock.take().map(OwnedFd::from);
             let trees = held.trees.drain(..).map(|(_, tree)| tree);
             held.spent.close_with(single.into_iter().flatten().chain(lock).chain(context.tasks.drain(..)).chain(trees));

@@ -24,8 +24,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat, major, makedev, minor, mknodat, umask};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -94,8 +94,8 @@ pub fn decide(devices: &[Device], mounts: &[Mount], means: Means) -> std::result
     let mut faults = Vec::new();
     // Where a directory is among the actions, and a node in its directory: a configuration may have thousands of either.
     let paths: Vec<PathBuf> = devices.iter().map(|device| clean(&device.path)).collect();
-    let mut directories = HashMap::from([(Path::new("/dev"), 0)]);
-    let mut places: HashMap<&Path, usize> =
+    let mut directories = BTreeMap::from([(Path::new("/dev"), 0)]);
+    let mut places: BTreeMap<&Path, usize> =
         DEFAULT.iter().enumerate().map(|(at, (path, ..))| (Path::new(*path), at)).collect();
     for (i, (device, path)) in devices.iter().zip(&paths).enumerate() {
         let (Some(parent), Some(_)) = (path.parent(), path.file_name()) else {

@@ -20,7 +20,7 @@ use crate::sys::{Called, Failure, Result};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat, makedev};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -49,8 +49,8 @@ pub fn decide(masked: &[PathBuf], readonly: &[PathBuf]) -> Vec<Action> {
 
 fn once(paths: &[PathBuf]) -> Vec<PathBuf> {
     // Not a search in what was found so far: a configuration may name 30,000.
-    let mut seen = HashSet::new();
-    paths.iter().map(|path| clean(path)).filter(|path| seen.insert(path.clone())).collect()
+    let mut seen = BTreeSet::new();
+    paths.iter().map(|path| clean(path)).filter(|path| seen.insert(path.clone().into_os_string())).collect()
 }
 
 /// Attributes of the empty directory. It is a file system of its own, so its own read-only flag is set too.

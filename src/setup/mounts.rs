@@ -35,7 +35,7 @@ use crate::setup::options::{self, Data, Options};
 use crate::sys::mount::{Change, Reach, attr};
 use crate::sys::path::{Links, clean};
 use nix::mount::MsFlags;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What the decision depends on beside the mounts themselves.
@@ -311,7 +311,7 @@ fn find_dev(actions: &mut [Action]) {
 
 /// Decides what becomes read-only at the end: after the devices were made, before or after the root was entered.
 pub fn decide_late(mounts: &[Mount]) -> Vec<Action> {
-    let last: HashMap<PathBuf, usize> =
+    let last: BTreeMap<PathBuf, usize> =
         mounts.iter().enumerate().map(|(i, mount)| (clean(&mount.destination), i)).collect();
     let last_there = |i: usize| last.get(&clean(&mounts[i].destination)) == Some(&i);
     let sealed = |mount: &Mount| {

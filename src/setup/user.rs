@@ -40,8 +40,18 @@ pub enum Action {
     User(u32),
 }
 
+/// What is known of the process before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Before {
+    /// All its ids are 0, in the user namespace of the program: what would set them to that again is left out.
+    Root,
+    /// Nothing: the caller is not root in every respect, or the namespace is another.
+    #[default]
+    Unknown,
+}
+
 /// What a process needs, in order. `PR_SET_KEEPCAPS`, where needed, goes in front of the last.
-pub fn decide(process: &Process) -> Vec<Action> {
+pub fn decide(process: &Process, before: Before) -> Vec<Action> {
     let user = &process.user;
     let last_home = process.env.iter().rev().find_map(|entry| entry.strip_prefix("HOME="));
     let mut actions = Vec::new();
@@ -52,7 +62,10 @@ pub fn decide(process: &Process) -> Vec<Action> {
     if !process.terminal {
         actions.push(Action::Stdio(user.uid));
     }
-    actions.extend([Action::Groups(user.additional_gids.clone()), Action::Group(user.gid), Action::User(user.uid)]);
+    let is_new = |id: u32| id != 0 || before == Before::Unknown;
+    actions.push(Action::Groups(user.additional_gids.clone()));
+    actions.extend(is_new(user.gid).then_some(Action::Group(user.gid)));
+    actions.extend(is_new(user.uid).then_some(Action::User(user.uid)));
     actions
 }
 
@@ -197,11 +210,12 @@ mod tests {
     #[test]
     fn the_user_comes_last_and_home_first() {
         let user = User { uid: 1000, gid: 100, umask: None, additional_gids: vec![4, 24] };
-        let shown = |process: &Process| decide(process).iter().map(Action::to_string).collect::<Vec<_>>();
+        let shown =
+            |process: &Process| decide(process, Before::Unknown).iter().map(Action::to_string).collect::<Vec<_>>();
         let process = Process { user, terminal: true, env: vec!["HOME=/x".into()], ..Process::default() };
         assert_eq!(shown(&process), ["setgroups([4, 24])", "setresgid(100, 100, 100)", "setresuid(1000, 1000, 1000)"]);
         let twice = Process { terminal: false, env: vec!["HOME=/x".into(), "HOME=".into()], ..process };
-        assert_eq!(decide(&twice)[..2], [Action::Home(1000), Action::Stdio(1000)]);
+        assert_eq!(decide(&twice, Before::Unknown)[..2], [Action::Home(1000), Action::Stdio(1000)]);
     }
 
     #[test]
@@ -241,7 +255,7 @@ mod tests {
         alone("setup::user::tests::a_process_becomes_its_user_and_no_more", || {
             let mut held = Held::default();
             let user = User { uid: 1000, gid: 100, umask: None, additional_gids: vec![4, 24] };
-            let actions = decide(&Process { user, ..Process::default() });
+            let actions = decide(&Process { user, ..Process::default() }, Before::Unknown);
             // stdout is a file of root's, stdin the null device: a node of our own, should the test fail.
             let dir = tempfile::tempdir().unwrap();
             let node = dir.path().join("null");

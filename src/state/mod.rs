@@ -64,8 +64,12 @@ pub struct State {
 pub struct Process {
     /// Number in the host's pid namespace.
     pub pid: i32,
-    /// Field 22 of `/proc/PID/stat`: clock ticks since boot.
-    pub start_time: u64,
+    /// Its number in pidfs, which no other process of this boot ever has (Linux 6.9).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
+    /// Where there is no pidfs: field 22 of `/proc/PID/stat`, clock ticks since boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<u64>,
     /// `/proc/sys/kernel/random/boot_id`: start times begin anew with each boot.
     pub boot: String,
 }

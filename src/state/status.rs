@@ -9,11 +9,14 @@
 //! | alive | held | created, or paused if its cgroup is frozen |
 //! | alive | free: it has executed its program | running, or paused if its cgroup is frozen |
 
-use super::store::Entry;
+use super::store::{Entry, HELD};
 use super::{Process, State};
 use crate::setup::hooks::Kind;
 use crate::sys::file::{self, End};
+use crate::sys::process;
 use std::fmt;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
 /// `status` of the runtime specification, and `paused` as runc has it.
@@ -92,50 +95,96 @@ pub fn boot() -> String {
 }
 
 impl Process {
-    /// Describes a living process.
-    pub fn of(pid: i32, boot: &str) -> Option<Process> {
-        stat(pid).map(|stat| Process { pid, start_time: stat.start_time, boot: boot.to_owned() })
+    /// Describes this process.
+    ///
+    /// By pidfs, whose inode is asked for in a microsecond; `/proc/PID/stat`, which the kernel writes out in ten, only where there is none.
+    pub fn own(boot: String) -> Option<Process> {
+        let pid = std::process::id() as i32;
+        let pidfd = process::pidfd_open(pid).ok()?;
+        match process::is_in_pidfs(&pidfd) {
+            true => Some(Process { pid, inode: Some(process::inode(&pidfd).ok()?), start_time: None, boot }),
+            false => Some(Process { pid, inode: None, start_time: Some(stat(pid)?.start_time), boot }),
+        }
+    }
+
+    /// Describes another living process, in the way in which this one is.
+    pub fn other(&self, pid: i32, pidfd: impl AsFd) -> Option<Process> {
+        let (inode, start_time) = match self.inode {
+            Some(_) => (Some(process::inode(pidfd).ok()?), None),
+            None => (None, Some(stat(pid)?.start_time)),
+        };
+        Some(Process { pid, inode, start_time, boot: self.boot.clone() })
     }
 
     /// Is this very process alive? A zombie is not.
     pub fn is_alive(&self) -> bool {
-        stat(self.pid).is_some_and(|now| now.start_time == self.start_time && !matches!(now.state, 'Z' | 'X'))
-            && self.boot == boot()
+        match self.inode {
+            Some(_) => self.open().is_some(),
+            None => self.has_started_then() && self.boot == boot(),
+        }
     }
 
     /// A descriptor of this very process; `None` when it is gone. Opened first, checked after: the number cannot change hands between.
-    pub fn open(&self) -> Option<std::os::fd::OwnedFd> {
-        let pidfd = crate::sys::process::pidfd_open(self.pid).ok()?;
-        self.is_alive().then_some(pidfd)
+    pub fn open(&self) -> Option<OwnedFd> {
+        let pidfd = process::pidfd_open(self.pid).ok()?;
+        let is_it = match self.inode {
+            Some(inode) => process::inode(&pidfd) == Ok(inode) && !process::has_ended(&pidfd),
+            None => self.has_started_then(),
+        };
+        (is_it && self.boot == boot()).then_some(pidfd)
+    }
+
+    fn has_started_then(&self) -> bool {
+        stat(self.pid).is_some_and(|now| Some(now.start_time) == self.start_time && !matches!(now.state, 'Z' | 'X'))
     }
 }
 
 /// Derives the status.
 pub fn of(entry: &Entry, state: &State) -> Status {
-    let Some(init) = &state.init else {
-        return if state.creator.is_alive() { Status::Creating } else { Status::Stopped };
-    };
-    if !init.is_alive() {
-        return Status::Stopped;
+    with_init(entry, state, state.init.as_ref().and_then(Process::open).as_ref())
+}
+
+/// The same with init open, as [`Process::open`] gives it: `None`, it is gone.
+pub fn with_init(entry: &Entry, state: &State, init: Option<&OwnedFd>) -> Status {
+    derive(state, init, || is_held(entry.open_file(HELD)), || state.cgroup.is_frozen().unwrap_or(false))
+}
+
+/// The same, with the lock and the freezer looked at in one's own way, if at all.
+pub fn derive(
+    state: &State,
+    init: Option<&OwnedFd>,
+    is_held: impl FnOnce() -> bool,
+    is_frozen: impl FnOnce() -> bool,
+) -> Status {
+    match (&state.init, init) {
+        (Some(_), Some(_)) => {}
+        (Some(_), None) => return Status::Stopped,
+        (None, _) if state.creator.is_alive() => return Status::Creating,
+        (None, _) => return Status::Stopped,
     }
-    if is_held(entry) {
+    if is_held() {
         return match (state.gate, state.ready) {
-            (true, true) if state.cgroup.is_frozen().unwrap_or(false) => Status::Paused,
+            (true, true) if is_frozen() => Status::Paused,
             (true, true) => Status::Created,
             _ => Status::Creating,
         };
     }
-    if state.cgroup.is_frozen().unwrap_or(false) { Status::Paused } else { Status::Running }
+    if is_frozen() { Status::Paused } else { Status::Running }
 }
 
 /// Is init still before its execve? It holds the lock on a close-on-exec descriptor: exec or death lets go of it.
-pub fn is_held(entry: &Entry) -> bool {
-    entry.open_file("held").is_ok_and(|file| file.try_lock_shared().is_err())
+pub fn is_held(held: nix::Result<File>) -> bool {
+    held.is_ok_and(|file| file.try_lock_shared().is_err())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As a kernel without pidfs would have it.
+    fn in_the_old_way(process: &Process) -> Process {
+        Process { inode: None, start_time: stat(process.pid).map(|stat| stat.start_time), ..process.clone() }
+    }
 
     #[test]
     fn a_name_with_parentheses_does_not_confuse_the_parser() {
@@ -147,9 +196,33 @@ mod tests {
 
     #[test]
     fn another_process_of_the_same_number_is_not_it() {
-        let own = Process::of(std::process::id() as i32, &boot()).expect("this process");
-        assert!(own.is_alive());
-        assert!(!Process { start_time: own.start_time + 1, ..own.clone() }.is_alive());
-        assert!(!Process { boot: "another".into(), ..own }.is_alive());
+        let own = Process::own(boot()).expect("this process");
+        let pidfd = process::pidfd_open(own.pid).expect("this process");
+        for known in [&own, &in_the_old_way(&own)] {
+            assert_eq!(known.other(own.pid, &pidfd).as_ref(), Some(known));
+            assert!(known.is_alive() && known.open().is_some(), "{known:?}");
+            let next = |number: Option<u64>| number.map(|number| number + 1);
+            let other = Process { inode: next(known.inode), start_time: next(known.start_time), ..known.clone() };
+            for wrong in [other, Process { boot: "another".into(), ..known.clone() }] {
+                assert!(!wrong.is_alive() && wrong.open().is_none(), "{wrong:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_alive_before_it_is_waited_for() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("100").spawn().expect("sleep");
+        let pid = child.id() as i32;
+        let pidfd = process::pidfd_open(pid).expect("the child");
+        let own = Process::own(boot()).expect("this process").other(pid, &pidfd).expect("the child");
+        let by_time = in_the_old_way(&own);
+        assert!(own.is_alive() && by_time.is_alive());
+        child.kill().expect("killed");
+        while stat(pid).is_some_and(|stat| stat.state != 'Z') {
+            std::thread::yield_now();
+        }
+        assert!(!own.is_alive() && !by_time.is_alive(), "a zombie");
+        child.wait().expect("waited for");
+        assert!(!own.is_alive() && !by_time.is_alive(), "gone");
     }
 }

@@ -36,6 +36,8 @@ pub struct Entry {
     path: PathBuf,
     /// Device and inode of the directory, once they were asked for.
     identity: OnceCell<(u64, u64)>,
+    /// Files that were read: closed with the directory, or earlier if they are many.
+    read: Spent,
 }
 
 /// An entry whose directory is locked against other changes, until it is dropped.
@@ -51,6 +53,9 @@ const FACTS: &str = "state.json";
 pub const CONFIGURATION: &str = "config.json";
 /// Its filter, compiled: instructions as they lie in memory. Only where it was compiled while the child was at work.
 pub const FILTER: &str = "filter";
+
+/// A lock that init holds until execve or death.
+pub const HELD: &str = "held";
 
 /// Bytes of a long state.json or config.json: one read takes either.
 const LONG_RECORD: usize = 16 << 10;
@@ -116,7 +121,7 @@ impl Store {
     fn fill(&self, place: &Path, state: &State, spent: &Spent) -> Result<(OwnedFd, File)> {
         let dir = file::open(place, DIRECTORY).called(|| format!("openat({place:?})"))?;
         // For reading: whoever gets hold of init's descriptor can do nothing with it.
-        let filled = create(dir.as_fd(), "held", OFlag::O_RDONLY)
+        let filled = create(dir.as_fd(), HELD, OFlag::O_RDONLY)
             .and_then(|held| Ok((write_new(dir.as_fd(), INTENT, &encode(state))?, held)));
         let (facts, held) = filled.map_err(|e| Error::from(e).at("state"))?;
         spent.take(facts);
@@ -146,6 +151,17 @@ impl Store {
     /// Opens an id's directory, or says that there is none in the words that callers look for.
     pub fn get(&self, id: &str) -> Result<Entry> {
         self.find(id)?.ok_or_else(|| missing(&self.path.join(id)))
+    }
+
+    /// All containers, to be looked at one after the other; `None`: there never was one.
+    pub fn all(&self) -> Result<Option<All>> {
+        match file::open(&self.path, DIRECTORY) {
+            Ok(root) => Ok(Some(All { ids: self.ids()?, root })),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => {
+                Err(Error::from(Err::<(), _>(errno).called(|| format!("openat({:?})", self.path)).unwrap_err()))
+            }
+        }
     }
 
     /// All ids, sorted.
@@ -194,7 +210,7 @@ impl Store {
             }
         }
         // The older facts first: whoever has the directory open takes the newer ones where it finds them.
-        for name in [CONFIGURATION, FILTER, "start", "held", INTENT, FACTS] {
+        for name in [CONFIGURATION, FILTER, "start", HELD, INTENT, FACTS] {
             let _ = unlinkat(&entry.dir, name, UnlinkatFlags::NoRemoveDir);
         }
         if unlinkat(AT_FDCWD, &away, UnlinkatFlags::RemoveDir).is_err() {
@@ -216,14 +232,51 @@ impl Store {
     }
 }
 
+/// All containers of a store. Each is looked at by its files alone, not by a directory and files in that: of hundreds that is felt.
+#[derive(Debug)]
+pub struct All {
+    root: OwnedFd,
+    ids: Vec<String>,
+}
+
+impl All {
+    /// Their ids, sorted.
+    pub fn ids(&self) -> &[String] {
+        &self.ids
+    }
+
+    /// The facts of one; `None` where they are not what and where they mostly are: [`Store::find`] knows more. `record`: memory for their text.
+    pub fn facts(&self, id: &str, record: &mut Vec<u8>) -> Option<State> {
+        let file = self.open(id, FACTS).ok()?;
+        file::read_again(&file, End::Less, LONG_RECORD, record).ok()?;
+        decode(record).ok()
+    }
+
+    /// Does its init hold the lock?
+    pub fn is_held(&self, id: &str) -> bool {
+        super::status::is_held(self.open(id, HELD))
+    }
+
+    fn open(&self, id: &str, name: &str) -> nix::Result<File> {
+        let path = format!("{id}/{name}");
+        openat(&self.root, path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
+            .map(File::from)
+    }
+}
+
 impl Entry {
     fn new(dir: OwnedFd, path: PathBuf) -> Self {
-        Entry { dir, path, identity: OnceCell::new() }
+        Entry { dir, path, identity: OnceCell::new(), read: Spent::default() }
     }
 
     /// The open directory.
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
+    }
+
+    /// Closes the directory and what was read in it.
+    pub fn close(self) {
+        self.read.close_with([self.dir]);
     }
 
     /// Its path.
@@ -271,6 +324,7 @@ impl Entry {
     fn read_opened(&self, file: nix::Result<File>, name: &str) -> Result<Vec<u8>> {
         let file = file.called(|| format!("openat({:?})", self.path.join(name)))?;
         let bytes = file::read_rest(&file, End::Less, LONG_RECORD, usize::MAX);
+        self.read.take(file);
         bytes.called(|| format!("read({:?})", self.path.join(name))).map_err(Error::from)
     }
 
@@ -307,14 +361,19 @@ pub fn decode(bytes: &[u8]) -> Result<State> {
     struct Format {
         format: u32,
     }
-    let damaged = |e: serde_json::Error| {
-        Error::new(format!("the record is damaged: {e}")).hint("`corten delete -f` still cleans up")
-    };
-    let Format { format } = serde_json::from_slice(bytes).map_err(damaged)?;
-    if format > FORMAT {
-        return Err(Error::new(format!("written by a newer corten (format {format}, this one knows up to {FORMAT})")));
+    let newer =
+        |format: u32| Error::new(format!("written by a newer corten (format {format}, this one knows up to {FORMAT})"));
+    // As text, which is looked through once, and not string by string.
+    let text = str::from_utf8(bytes).map_err(|e| Error::new(format!("the record is damaged: {e}")))?;
+    match serde_json::from_str::<State>(text) {
+        Ok(state) if state.format <= FORMAT => Ok(state),
+        Ok(state) => Err(newer(state.format)),
+        // Of a newer one only the format is sure to be where it is now.
+        Err(damage) => Err(match serde_json::from_str(text) {
+            Ok(Format { format }) if format > FORMAT => newer(format),
+            _ => Error::new(format!("the record is damaged: {damage}")).hint("`corten delete -f` still cleans up"),
+        }),
     }
-    serde_json::from_slice(bytes).map_err(damaged)
 }
 
 fn encode(state: &State) -> Vec<u8> {

@@ -46,10 +46,22 @@ pub fn read_bytes(path: impl AsRef<Path>, end: End) -> nix::Result<Vec<u8>> {
 /// Reads on to the end, or until there are more than `most` bytes. `expected`: how many there may be; then one read is enough.
 pub fn read_rest(file: impl AsFd, end: End, expected: usize, most: usize) -> nix::Result<Vec<u8>> {
     let mut bytes = Vec::new();
+    read_on(file.as_fd(), end, expected, most, &mut bytes)?;
+    bytes.shrink_to_fit();
+    Ok(bytes)
+}
+
+/// The same into memory that is used again, in place of what is there.
+pub fn read_again(file: impl AsFd, end: End, expected: usize, bytes: &mut Vec<u8>) -> nix::Result<()> {
+    bytes.clear();
+    read_on(file.as_fd(), end, expected, usize::MAX, bytes)
+}
+
+fn read_on(file: BorrowedFd<'_>, end: End, expected: usize, most: usize, bytes: &mut Vec<u8>) -> nix::Result<()> {
     // One more than is expected, so that the end is seen with it. Nothing is known where nothing is expected.
     let mut room = if expected == 0 { PAGE } else { expected + 1 };
     while bytes.len() <= most {
-        let length = match read_more(file.as_fd(), &mut bytes, room) {
+        let length = match read_more(file, bytes, room) {
             Err(Errno::EINTR) => continue,
             other => other?,
         };
@@ -58,8 +70,7 @@ pub fn read_rest(file: impl AsFd, end: End, expected: usize, most: usize) -> nix
         }
         room = room.max(PAGE);
     }
-    bytes.shrink_to_fit();
-    Ok(bytes)
+    Ok(())
 }
 
 /// One read(2) of up to `room` bytes, behind those that are there. How many it gave.

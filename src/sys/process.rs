@@ -2,7 +2,10 @@
 
 use super::{Called, Result, check};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use nix::sys::stat::fstat;
+use nix::sys::statfs::{FsType, fstatfs};
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -111,6 +114,25 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>, parent: Parent) -> Res
 pub fn pidfd_open(pid: i32) -> nix::Result<OwnedFd> {
     // SAFETY: takes two integers; the descriptor that it returns is ours alone.
     check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// `PID_FS_MAGIC`: the file system that holds processes since Linux 6.9. Before, all descriptors of processes share one anonymous inode.
+const PIDFS: FsType = FsType(0x5049_4446);
+
+/// Does this descriptor lie in pidfs, so that [`inode`] tells its process from all others?
+pub fn is_in_pidfs(pidfd: impl AsFd) -> bool {
+    fstatfs(pidfd).is_ok_and(|found| found.filesystem_type() == PIDFS)
+}
+
+/// The number of a process in pidfs: no other one has it until the next boot.
+pub fn inode(pidfd: impl AsFd) -> nix::Result<u64> {
+    fstat(pidfd).map(|found| found.st_ino)
+}
+
+/// Has it ended, waited for or not? poll(2) says that a descriptor of a process is readable then.
+pub fn has_ended(pidfd: impl AsFd) -> bool {
+    let mut watched = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    !matches!(poll(&mut watched, PollTimeout::ZERO), Ok(0))
 }
 
 /// pidfd_send_signal(2) with a plain number, so that real-time signals go too.

@@ -27,6 +27,12 @@ pub fn prepare() -> Result<()> {
         .called(|| "rt_sigaction(SIGPIPE)".into())
 }
 
+/// Was this program started as root in every respect? Real and effective ids, of user and group; execve(2) copies the saved ones.
+pub fn is_root() -> bool {
+    // SAFETY: reads the vector that the kernel has put on the stack.
+    [libc::AT_UID, libc::AT_EUID, libc::AT_GID, libc::AT_EGID].into_iter().all(|id| unsafe { libc::getauxval(id) == 0 })
+}
+
 /// The effective user id that this program was started with: the kernel laid it down beside the arguments, see getauxval(3).
 pub fn euid() -> u32 {
     // SAFETY: reads the vector that the kernel has put on the stack.

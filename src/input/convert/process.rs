@@ -162,17 +162,17 @@ fn user(user: &oci::User, place: &Place, report: &mut Report) -> User {
     User { uid, gid, umask: user.umask(), additional_gids }
 }
 
-fn capabilities(sets: &oci::LinuxCapabilities) -> Capabilities {
-    let mask = |set: &Option<oci::Capabilities>| {
+fn capabilities(sets: &spec::Capabilities) -> Capabilities {
+    let mask = |set: &Option<Vec<Cap>>| {
         let bit = |cap: &Cap| CAPABILITIES.iter().position(|(_, known)| known == cap).map_or(0, |at| 1_u64 << at);
         set.iter().flatten().map(bit).fold(0, |mask, bit| mask | bit)
     };
     Capabilities {
-        bounding: mask(sets.bounding()),
-        effective: mask(sets.effective()),
-        inheritable: mask(sets.inheritable()),
-        permitted: mask(sets.permitted()),
-        ambient: mask(sets.ambient()),
+        bounding: mask(&sets.bounding),
+        effective: mask(&sets.effective),
+        inheritable: mask(&sets.inheritable),
+        permitted: mask(&sets.permitted),
+        ambient: mask(&sets.ambient),
     }
 }
 

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// One thing to do to the cgroup tree before the container's first process is there.
@@ -139,8 +139,8 @@ impl Change {
         }
     }
 
-    /// Does it.
-    pub fn apply(&self, spent: &Spent) -> Result<()> {
+    /// Does it. `group`: the group's directory of version 2, where it is open.
+    pub fn apply(&self, group: Option<BorrowedFd<'_>>, spent: &Spent) -> Result<()> {
         match self {
             Change::Mkdir { hierarchy, directory, parents } => make(hierarchy, directory, parents),
             Change::Enable { mount, directory, controllers, needed } => enable(mount, directory, controllers, needed),
@@ -154,7 +154,15 @@ impl Change {
                 }
                 other => other.and_then(|()| second.apply(spent)),
             },
-            Change::DeviceProgram { directory, program } => attach(directory, program, spent),
+            Change::DeviceProgram { directory, program } => match group {
+                Some(group) => attach(group, directory, program, spent),
+                None => {
+                    let group = open_directory(directory)?;
+                    attach(group.as_fd(), directory, program, spent)?;
+                    spent.take(group);
+                    Ok(())
+                }
+            },
         }
     }
 }
@@ -194,7 +202,7 @@ impl fmt::Display for Change {
             Change::Pair { first, second } => write!(f, "{first}; {second}"),
             Change::DeviceProgram { directory, program } => write!(
                 f,
-                "openat({directory:?}); bpf(BPF_PROG_QUERY, BPF_CGROUP_DEVICE); \
+                "[openat({directory:?})]; bpf(BPF_PROG_QUERY, BPF_CGROUP_DEVICE); \
                  bpf(BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE, {} instructions); bpf(BPF_PROG_ATTACH, BPF_CGROUP_DEVICE)",
                 program.len()
             ),
@@ -381,21 +389,20 @@ fn check(path: &Path, limit: u64, place: &str) -> Result<()> {
     }
 }
 
-fn attach(directory: &Path, program: &[bpf::Instruction], spent: &Spent) -> Result<()> {
-    let cgroup = open_directory(directory)?;
-    let old = bpf::attached_device_programs(cgroup.as_fd())
+fn attach(group: BorrowedFd<'_>, directory: &Path, program: &[bpf::Instruction], spent: &Spent) -> Result<()> {
+    let old = bpf::attached_device_programs(group)
         .called(|| format!("bpf(BPF_PROG_QUERY, {directory:?}, BPF_CGROUP_DEVICE)"))?
         .into_iter()
         .map(|id| bpf::program_by_id(id).called(|| format!("bpf(BPF_PROG_GET_FD_BY_ID, {id})")))
         .collect::<Result<Vec<OwnedFd>>>()?;
     let new = bpf::load_device_program(program)?;
-    bpf::attach_device_program(cgroup.as_fd(), new.as_fd(), old.first().map(OwnedFd::as_fd))
+    bpf::attach_device_program(group, new.as_fd(), old.first().map(OwnedFd::as_fd))
         .called(|| format!("bpf(BPF_PROG_ATTACH, {directory:?}, BPF_CGROUP_DEVICE)"))?;
     for more in old.iter().skip(1) {
-        bpf::detach_device_program(cgroup.as_fd(), more.as_fd())
+        bpf::detach_device_program(group, more.as_fd())
             .called(|| format!("bpf(BPF_PROG_DETACH, {directory:?}, BPF_CGROUP_DEVICE)"))?;
     }
-    spent.take_all(old.into_iter().chain([new, cgroup]));
+    spent.take_all(old.into_iter().chain([new]));
     Ok(())
 }
 
@@ -449,6 +456,12 @@ fn write_once(file: &OwnedFd, path: &Path, value: &str) -> Result<()> {
 /// The content of a file with one value, without the newline.
 pub(super) fn read_value(path: &Path) -> Result<String> {
     read_once(&open(path, OFlag::O_RDONLY)?, path)
+}
+
+/// The same, of a file below a directory that is open.
+pub(super) fn read_value_below(directory: BorrowedFd<'_>, path: &Path) -> Result<String> {
+    let file = openat(directory, path, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
+    read_once(&file.called(|| format!("openat({path:?}, O_RDONLY)"))?, path)
 }
 
 fn read_once(file: &OwnedFd, path: &Path) -> Result<String> {

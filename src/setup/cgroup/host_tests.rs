@@ -83,7 +83,7 @@ impl Group {
 
     fn apply(&self) -> crate::sys::Result<()> {
         let spent = Spent::default();
-        self.changes.iter().try_for_each(|change| change.apply(&spent))
+        self.changes.iter().try_for_each(|change| change.apply(None, &spent))
     }
 
     /// A shell that puts itself into the group, or one below it, and then runs `script`.
@@ -235,7 +235,7 @@ fn limits_are_written_before_a_process_enters() {
             let memory = Memory { limit: Some(limit), swap: Some(swap), ..Memory::default() };
             let again = Group::decided("limits/below", &Resources { memory, ..Resources::default() }, layout);
             let pair = again.changes.iter().find(|change| matches!(change, Change::Pair { .. })).unwrap();
-            pair.apply(&Spent::default())
+            pair.apply(None, &Spent::default())
                 .unwrap_or_else(|failure| panic!("{limit} {swap}: {failure} {:?}", failure.because));
             std::mem::forget(again);
         }
@@ -522,7 +522,7 @@ fn a_directory_that_cannot_be_made_is_named_with_its_controller() {
         DeviceRule { allow: true, kind: None, major: None, minor: None, read: true, write: true, mknod: true };
     let resources = Resources { devices: vec![everything], ..Resources::default() };
     let (_, changes) = decide(Some("/corten-test/x"), "x", &resources, &layout).unwrap();
-    let failure = changes[0].apply(&Spent::default()).unwrap_err();
+    let failure = changes[0].apply(None, &Spent::default()).unwrap_err();
     let because = failure.because.clone().unwrap();
     assert!(because.starts_with("cgroup /proc/self/corten-test of memory cannot be made: "), "{because}");
 }

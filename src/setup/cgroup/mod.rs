@@ -46,6 +46,7 @@ mod v2;
 mod host_tests;
 
 pub use change::{Absent, Change, Write};
+pub use control::Freezers;
 pub use devices::{Policy, Verdict};
 
 use crate::input::Fault;

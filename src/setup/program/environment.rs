@@ -29,9 +29,9 @@ pub fn inherited(variable: impl Fn(&str) -> Option<String>, pid: impl Fn() -> u3
 }
 
 /// The environment: each key once, at the place of its last entry, which wins.
-pub fn environment(configured: &[String], inherited: &[String]) -> Vec<String> {
-    let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-    let mut seen = std::collections::HashSet::new();
+pub fn environment<'a>(configured: &'a [String], inherited: &'a [String]) -> Vec<String> {
+    let key = |entry: &'a str| entry.split_once('=').map_or(entry, |(key, _)| key);
+    let mut seen = std::collections::BTreeSet::new();
     let mut env: Vec<String> =
         configured.iter().chain(inherited).rev().filter(|entry| seen.insert(key(entry))).cloned().collect();
     env.reverse();

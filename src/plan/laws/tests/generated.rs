@@ -224,6 +224,7 @@ fn plans(config: &Config, host: &Host, request: &Request) -> Vec<Plan> {
         filter: None,
         below: Vec::new(),
         id: "web".into(),
+        before: crate::setup::user::Before::Unknown,
         keyring: request.keyring,
         init: 4121,
         console: request.console.clone(),
