@@ -14,7 +14,7 @@
 use corten::input::bundle::{parse, parse_process};
 use corten::input::config::NamespaceKind;
 use corten::input::host::Host;
-use corten::plan::{Console, Request, Start, container, explain, laws};
+use corten::plan::{Console, Request, Root, Start, container, explain, laws};
 use corten::setup::{label::Keyring, program::Inherited, rootfs::Way};
 use libfuzzer_sys::fuzz_target;
 
@@ -25,7 +25,9 @@ fuzz_target!(|bytes: &[u8]| {
             let has = |kind| config.linux.namespaces.iter().any(|namespace| namespace.kind == kind);
             assert!(config.oci_version.starts_with("1."));
             assert!(!config.root.path.as_os_str().is_empty());
-            assert!(config.process.as_ref().is_none_or(|process| !process.args.is_empty() && process.cwd.is_absolute()));
+            assert!(
+                config.process.as_ref().is_none_or(|process| !process.args.is_empty() && process.cwd.is_absolute())
+            );
             assert!(config.mounts.iter().all(|mount| mount.destination.is_absolute()));
             assert!(config.hostname.is_none() || has(NamespaceKind::Uts));
             assert!(config.linux.uid_mappings.is_empty() || has(NamespaceKind::User));
@@ -38,6 +40,7 @@ fuzz_target!(|bytes: &[u8]| {
                     console: Console::default(),
                     pid_file: None,
                     keyring: Keyring::New,
+                    root: Root::Bundle,
                     way: Way::Pivot,
                     inherited: Inherited::default(),
                 };
