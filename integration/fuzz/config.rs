@@ -25,9 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
             let has = |kind| config.linux.namespaces.iter().any(|namespace| namespace.kind == kind);
             assert!(config.oci_version.starts_with("1."));
             assert!(!config.root.path.as_os_str().is_empty());
-            assert!(
-                config.process.as_ref().is_none_or(|process| !process.args.is_empty() && process.cwd.is_absolute())
-            );
+            assert!(config.process.as_ref().is_none_or(|process| !process.args.is_empty() && process.cwd.is_absolute()));
             assert!(config.mounts.iter().all(|mount| mount.destination.is_absolute()));
             assert!(config.hostname.is_none() || has(NamespaceKind::Uts));
             assert!(config.linux.uid_mappings.is_empty() || has(NamespaceKind::User));

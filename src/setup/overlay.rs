@@ -34,7 +34,6 @@ use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, fstatfs};
-use nix::unistd::geteuid;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -158,6 +157,8 @@ impl Action {
 
     fn by_descriptor(&self, store: &OwnedFd, place: &OwnedFd) -> Result<OwnedFd> {
         let overlay = Context::open("overlay")?;
+        // As df(1) shows it, and as mount(2) has it.
+        overlay.set("source", "overlay")?;
         let set = |key: &str, path: &Path| overlay.set_fd(key, open(store, path, OFlag::O_RDONLY)?.as_fd());
         self.lower.iter().try_for_each(|path| set("lowerdir+", path))?;
         set("upperdir", &self.upper)?;
@@ -184,7 +185,7 @@ impl Action {
             format!("upperdir={}", numbered(upper.as_fd())),
             format!("workdir={}", numbered(work.as_fd())),
         ];
-        words.extend(self.options().iter().map(|option| word(option)));
+        words.extend(self.options().iter().map(word));
         let (target, data) = (numbered(place.as_fd()), words.join(","));
         nix::mount::mount(Some("overlay"), target.as_str(), Some("overlay"), MsFlags::empty(), Some(data.as_str()))
             .called(|| format!("mount(\"overlay\", {:?}, \"overlay\", 0, {data:?})", self.place))?;
@@ -233,7 +234,7 @@ fn open_store(store: &Path) -> Result<OwnedFd> {
     let fd = path::open_directory(store)?;
     let found = fstat(&fd).called(|| format!("fstat({store:?})"))?;
     let refused = |because: String| Err(Failure::refused(format!("fstat({store:?})"), Errno::EPERM, because));
-    if found.st_uid != geteuid().as_raw() {
+    if found.st_uid != crate::sys::start::euid() {
         return refused(format!("the image store {} belongs to user {}", store.display(), found.st_uid));
     }
     if found.st_mode & OTHERS_WRITE != 0 {
@@ -248,7 +249,7 @@ impl fmt::Display for Action {
         write!(f, "openat({:?}, O_PATH|O_DIRECTORY); fstat(); openat2({:?}, O_PATH)", self.store, full(&self.place))?;
         match self.way {
             Way::Descriptors => {
-                f.write_str("; fsopen(\"overlay\")")?;
+                f.write_str("; fsopen(\"overlay\"); fsconfig(SET_STRING, \"source\", \"overlay\")")?;
                 let lower = self.lower.iter().map(|path| ("lowerdir+", path));
                 for (key, path) in lower.chain([("upperdir", &self.upper), ("workdir", &self.work)]) {
                     write!(f, "; openat2({:?}); fsconfig(SET_FD, {key:?})", full(path))?;
@@ -266,12 +267,9 @@ impl fmt::Display for Action {
                     write!(f, "; openat2({:?}, O_PATH)", full(path))?;
                 }
                 // By numbers that are known when the time comes.
-                f.write_str("; mount(\"overlay\", root, \"overlay\", lowerdir=fd")?;
-                for _ in 1..self.lower.len() {
-                    f.write_str(":fd")?;
-                }
-                f.write_str(",upperdir=fd,workdir=fd")?;
-                self.options().iter().try_for_each(|option| write!(f, ",{}", word(option)))?;
+                let lower = vec!["fd"; self.lower.len()].join(", ");
+                write!(f, "; mount(\"overlay\", root, \"overlay\", lowerdir={{{lower}}}, upperdir=fd, workdir=fd")?;
+                self.options().iter().try_for_each(|option| write!(f, ", {}", word(option)))?;
                 write!(f, "); openat2({:?}, O_PATH)", full(&self.place))
             }
         }
