@@ -143,6 +143,7 @@ fn make(home: &Path, id: &serde_json::Value, layers: usize, scene: &serde_json::
         init: None,
         gate: true,
         ready: false,
+        image_container: Some(bundle.dir.clone()),
         keeps_keyring: false,
         cgroup,
     };
@@ -169,7 +170,11 @@ fn is_one_of_ours(out: Out) -> String {
 fn the_whole_life() {
     corten_only!("images");
     for kernel in ways() {
-        let bundle = Bundle::busybox().args(["sh", "-c", "echo hello >/srv/said; rm /etc/group; trap exit TERM; sleep 100 & wait"]);
+        let bundle = Bundle::busybox().args([
+            "sh",
+            "-c",
+            "echo hello >/srv/said; rm /etc/group; trap exit TERM; sleep 100 & wait",
+        ]);
         let image = Image { kernel, ..Image::of(bundle, 3) };
         let c = image.create();
         assert_eq!(c.status(), "created");

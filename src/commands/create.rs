@@ -153,6 +153,7 @@ pub fn make(invocation: &Invocation, host: &Host, mut bundle: Bundle, request: &
         init: None,
         gate: request.start == Start::WhenTold,
         ready: false,
+        image_container: None,
         keeps_keyring: request.keyring == label::Keyring::Keep,
         cgroup,
     };

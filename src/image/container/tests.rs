@@ -105,7 +105,7 @@ fn a_name_is_one_containers() {
     for name in ["", "a", "-web", "we b", "../web", "we/b", &"n".repeat(256)] {
         assert!(store.make(name, Removal::Kept).unwrap_err().cause.contains("no name"), "{name}");
     }
-    assert_eq!(store.containers().entries().unwrap(), [first.id.clone()], "nothing half-made");
+    assert_eq!(store.containers().entries().unwrap(), vec![first.id.clone()], "nothing half-made");
     // The name of what is gone is free, and a removed one takes no other's name with it.
     assert!(store.containers().remove(&first).unwrap());
     let second = store.make("web", Removal::Kept).unwrap();
