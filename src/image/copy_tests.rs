@@ -125,7 +125,8 @@ fn as_the_kernel_stacks_them() {
     let tool = stack.file(0, "bin/tool", "tool");
     fs::hard_link(&tool, stack.lower[0].join("bin/again")).unwrap();
     fs::set_permissions(&tool, fs::Permissions::from_mode(0o4755)).unwrap();
-    at::fsetxattr(fs::File::open(&tool).unwrap(), c"user.note", b"a\0b").unwrap();
+    // Not user.*, which memory keeps since Linux 6.6 only.
+    at::fsetxattr(fs::File::open(&tool).unwrap(), c"trusted.note", b"a\0b").unwrap();
     at::fsetxattr(
         fs::File::open(&tool).unwrap(),
         c"security.capability",
@@ -137,7 +138,7 @@ fn as_the_kernel_stacks_them() {
     nix::unistd::mkfifo(&stack.lower[0].join("pipe"), Mode::from_bits_truncate(0o622)).unwrap();
     nix::sys::stat::mknod(&stack.lower[0].join("null"), SFlag::S_IFCHR, Mode::S_IRWXU, nix::sys::stat::makedev(1, 3))
         .unwrap();
-    at::fsetxattr(fs::File::open(stack.lower[0].join("etc")).unwrap(), c"user.lower", b"1").unwrap();
+    at::fsetxattr(fs::File::open(stack.lower[0].join("etc")).unwrap(), c"trusted.lower", b"1").unwrap();
     // Between.
     stack.file(1, "etc/hosts", "between");
     std::os::unix::fs::chown(stack.lower[1].join("etc"), Some(7), Some(8)).unwrap();
