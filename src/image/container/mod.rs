@@ -8,6 +8,7 @@
 //!           HEX/upper/ work/   what it has written, and the kernel's own
 //!           HEX/hosts …        files that are given to it
 //! STORE/names/NAME -> HEX      whose name it is: a name is a file, so no two have the same
+//! STORE/at-end/HEX             an empty file for each container that is to be removed at its end
 //! ```
 //!
 //! By hand: `ls -l STORE/names`; `cat STORE/containers/*/record.json`; `flock -n STORE/containers/HEX echo nobody is at work with it`.
@@ -17,12 +18,13 @@
 //! behind is known: a directory whose name begins with `~`, or a container that was to be removed at its end, of which the runtime knows
 //! nothing any more, and with whose directory nobody is at work. The next command sweeps it.
 //!
-//! What goes wrong: a process can be killed between any two calls. A name is written before its container appears, and one that leads nowhere
-//! counts for nothing. Names and appearances change under one lock, on `containers`, which is never held while a tree is removed.
+//! What goes wrong: a process can be killed between any two calls. A name, and a mark in `at-end`, is made before its container appears, and one
+//! that leads nowhere counts for nothing. Names and appearances change under one lock, on `containers`, which is never held while a tree is removed.
 //! The record is on the disk before the container appears, unless it goes at its end anyhow: after a crash of the host nobody asks for that.
 
 mod ground;
 pub mod record;
+mod sweep;
 
 pub use ground::Ground;
 pub use record::{Record, Removal};
@@ -65,6 +67,7 @@ pub struct Containers {
     store: PathBuf,
     dir: OwnedFd,
     names: OwnedFd,
+    at_end: OwnedFd,
 }
 
 /// One container's directory, open.
@@ -136,7 +139,8 @@ impl Containers {
             }
             Ok(openat(&top, name, DIRECTORY, Mode::empty()).called(|| format!("openat({:?})", store.join(name)))?)
         };
-        Ok(Containers { store: store.to_owned(), dir: below("containers")?, names: below("names")? })
+        let (dir, names, at_end) = (below("containers")?, below("names")?, below("at-end")?);
+        Ok(Containers { store: store.to_owned(), dir, names, at_end })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -191,10 +195,15 @@ impl Containers {
         let _lock = self.lock()?;
         self.check_free(name)?;
         symlinkat(id, &self.names, name).called(|| format!("symlinkat({id:?}, {name:?})"))?;
+        if making.record.removal == Removal::AtEnd {
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            drop(openat(&self.at_end, id, flags, Mode::S_IRUSR).called(|| format!("openat(at-end/{id}, O_CREAT)"))?);
+        }
         let target = self.path(id);
         let renamed = sys::rename_new(made, &target);
         if renamed.is_err() {
             let _ = unlinkat(&self.names, name, UnlinkatFlags::NoRemoveDir);
+            let _ = unlinkat(&self.at_end, id, UnlinkatFlags::NoRemoveDir);
         }
         Ok(renamed.called(|| format!("renameat2({made:?}, {target:?}, NOREPLACE)"))?)
     }
@@ -270,6 +279,7 @@ impl Containers {
             self.take_name(container)?;
             renameat(&self.dir, container.id.as_str(), &self.dir, away.as_str())
                 .called(|| format!("renameat({:?}, {:?})", container.path, self.path(&away)))?;
+            let _ = unlinkat(&self.at_end, container.id.as_str(), UnlinkatFlags::NoRemoveDir);
         }
         // Who sweeps leaves it alone meanwhile; if somebody else is at work with it, because of him.
         let _lock = container.lock.is_none().then(|| container.locked_again()).transpose()?;
@@ -299,58 +309,9 @@ impl Containers {
         let gone = unlinkat(&self.names, record.name.as_str(), UnlinkatFlags::NoRemoveDir);
         Ok(gone.called(|| format!("unlinkat(names/{})", record.name))?)
     }
-
-    /// Removes what killed processes left behind; how many were removed. `lives`: does the runtime still know the container, by its id? The record
-    /// says below which `--root`; after a crash of the host there may be none.
-    pub fn sweep(&self, lives: &dyn Fn(&str, Option<&Record>) -> bool) -> Result<usize> {
-        // Most often there is nothing, and then nobody is kept waiting.
-        let mut left = Vec::new();
-        for name in self.entries()? {
-            let Some(found) = self.open_entry(&name)? else { continue };
-            if name.starts_with(TRANSIENT) || found.is_over(lives) {
-                left.push(found);
-            }
-        }
-        let mut removed = 0;
-        for found in left {
-            // A maker locks what it has made under this lock: what nobody has locked now is nobody's.
-            let lock = self.lock()?;
-            let Some(found) = found.locked()?.filter(Container::is_linked) else { continue };
-            drop(lock);
-            match found.id.starts_with(TRANSIENT) {
-                true => self.prune(&found.id)?,
-                false if found.is_over(lives) => drop(self.remove(&found)?),
-                false => continue,
-            }
-            removed += 1;
-        }
-        self.sweep_names()?;
-        Ok(removed)
-    }
-
-    fn sweep_names(&self) -> Result<()> {
-        let dangling = |name: &String| self.id_of(name).is_ok_and(|id| id.is_some_and(|id| !self.exists(&id)));
-        let names = names_in(self.names.as_fd())?;
-        if !names.iter().any(dangling) {
-            return Ok(());
-        }
-        let _lock = self.lock()?;
-        for name in names.iter().filter(|name| dangling(name)) {
-            let _ = unlinkat(&self.names, name.as_str(), UnlinkatFlags::NoRemoveDir);
-        }
-        Ok(())
-    }
 }
 
 impl Container {
-    /// Was it to be removed at its end, and is that past? One without a record was: others have theirs on the disk before they appear.
-    fn is_over(&self, lives: &dyn Fn(&str, Option<&Record>) -> bool) -> bool {
-        match self.record() {
-            Ok(record) => record.removal == Removal::AtEnd && !lives(&self.id, Some(&record)),
-            Err(_) => self.read(RECORD).is_ok_and(|bytes| bytes.is_empty()) && !lives(&self.id, None),
-        }
-    }
-
     /// Its directory: `rootfs`, `upper`, `work` and the files that are given to it lie in it.
     pub fn path(&self) -> &Path {
         &self.path
