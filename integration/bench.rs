@@ -11,7 +11,7 @@
 use corten::input::bundle;
 use corten::input::config::{Arch, Config, Seccomp};
 use corten::input::host::Host;
-use corten::plan::{self, Console, Request, Start, explain};
+use corten::plan::{self, Console, Request, Root, Start, explain};
 use corten::setup::label::Keyring;
 use corten::setup::program::Inherited;
 use corten::setup::rootfs::Way;
@@ -49,6 +49,7 @@ fn request() -> Request {
         console: Console::default(),
         pid_file: None,
         keyring: Keyring::New,
+        root: Root::Bundle,
         way: Way::Pivot,
         inherited: Inherited { descriptors: 0, env: vec![] },
     }

@@ -34,6 +34,7 @@ mod measure;
 mod mounts;
 mod namespaces;
 mod notify;
+mod overlay;
 mod process;
 mod readme;
 mod seal;

@@ -18,8 +18,8 @@ pub struct Call {
     paths: Vec<String>,
 }
 
-/// x86-64 has both the older call and the one that took its place, and libc uses the older.
-const OLDER: [(&str, &str); 16] = [
+/// x86-64 has both the older call and the one that took its place, and libc uses the older; glibc one that came after.
+const OLDER: [(&str, &str); 17] = [
     ("open", "openat"),
     ("stat", "newfstatat"),
     ("lstat", "newfstatat"),
@@ -32,6 +32,7 @@ const OLDER: [(&str, &str); 16] = [
     ("mknod", "mknodat"),
     ("chown", "fchownat"),
     ("access", "faccessat"),
+    ("faccessat2", "faccessat"),
     ("dup2", "dup3"),
     ("poll", "ppoll"),
     ("fork", "clone"),
@@ -80,6 +81,8 @@ fn call(text: &str, begun: usize) -> Option<Call> {
     let end = rest.rmatch_indices(')').find(|(at, _)| rest[at + 1..].trim_start().starts_with("= "));
     let args = end.map_or(rest, |(at, _)| &rest[..at]);
     let (strings, paths) = strings_and_paths(args);
+    // glibc asks for what is open by an empty name.
+    let name = if name == "newfstatat" && strings == [""] { "fstat" } else { name };
     Some(Call { name: name.to_owned(), args: args.to_owned(), strings, text: text.to_owned(), begun, paths })
 }
 

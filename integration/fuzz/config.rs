@@ -14,7 +14,7 @@
 use corten::input::bundle::{parse, parse_process};
 use corten::input::config::NamespaceKind;
 use corten::input::host::Host;
-use corten::plan::{Console, Request, Start, container, explain, laws};
+use corten::plan::{Console, Request, Root, Start, container, explain, laws};
 use corten::setup::{label::Keyring, program::Inherited, rootfs::Way};
 use libfuzzer_sys::fuzz_target;
 
@@ -38,6 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
                     console: Console::default(),
                     pid_file: None,
                     keyring: Keyring::New,
+                    root: Root::Bundle,
                     way: Way::Pivot,
                     inherited: Inherited::default(),
                 };

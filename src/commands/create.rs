@@ -76,6 +76,7 @@ pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Re
         console: console(args, bundle.config.process.as_ref()),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
         keyring: if args.get_flag("no-new-keyring") { label::Keyring::Keep } else { label::Keyring::New },
+        root: plan::Root::Bundle,
         way: if args.get_flag("no-pivot") { Way::Move } else { Way::Pivot },
         inherited: inherited(args)?,
     })
@@ -150,6 +151,7 @@ pub fn make(invocation: &Invocation, host: &Host, mut bundle: Bundle, request: &
         init: None,
         gate: request.start == Start::WhenTold,
         ready: false,
+        image_container: None,
         keeps_keyring: request.keyring == label::Keyring::Keep,
         cgroup,
     };

@@ -14,6 +14,8 @@ pub mod apply;
 pub mod archive;
 pub mod bundle;
 pub mod config;
+pub mod container;
+pub mod copy;
 pub mod digest;
 pub mod layout;
 pub mod name;

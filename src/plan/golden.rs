@@ -17,14 +17,18 @@
 //! | `console` | ROWSxCOLUMNS of the caller's terminal, or the path of a socket | no terminal here |
 //! | `pid-file` | path | none |
 //! | `preserve-fds` | number | 0 |
+//! | `layers` | how many; the root is an image's, below `/store` | the bundle's directory |
+//! | `kernel` | MAJOR.MINOR | 6.12 |
+//! | `rm` | with `layers`: nothing is kept | |
 //! | `no-pivot`, `no-new-keyring` | | |
 
-use super::{Console, Plan, Request, Start, container, exec, explain};
+use super::{Console, Plan, Request, Root, Start, container, exec, explain};
 use crate::input::bundle;
 use crate::input::config::{Config, ConsoleSize};
 use crate::input::host::Host;
 use crate::input::template;
 use crate::setup::label::Keyring;
+use crate::setup::overlay::{After, Overlay};
 use crate::setup::program::Inherited;
 use crate::setup::rootfs::Way;
 use serde_json::{Value, json};
@@ -43,6 +47,7 @@ pub struct Case {
     console: Console,
     pid_file: Option<PathBuf>,
     preserve: u32,
+    root: Root,
     way: Way,
     keyring: Keyring,
     /// The text up to and with `---`.
@@ -62,14 +67,18 @@ impl Case {
             .filter(|line| !line.starts_with('#') && !line.is_empty())
             .map(|line| line.split_once(' ').unwrap_or((line, "")))
             .collect();
-        let known = ["base", "host", "verb", "console", "pid-file", "preserve-fds", "no-pivot", "no-new-keyring"];
-        words.iter().for_each(|(word, _)| assert!(known.contains(word), "{name}: {word}"));
+        words.iter().for_each(|(word, _)| assert!(KNOWN.contains(word), "{name}: {word}"));
         let word = |wanted| words.iter().find(|(word, _)| *word == wanted).map(|(_, value)| *value);
-        let host = match word("host").unwrap_or("v2") {
+        let mut host = match word("host").unwrap_or("v2") {
             "v2" => Host::fixed(),
             "v1" => Host::fixed_v1(),
             other => panic!("{name}: host {other}"),
         };
+        if let Some((major, minor)) = word("kernel").and_then(|version| version.split_once('.')) {
+            host.kernel = (major.parse().unwrap(), minor.parse().unwrap());
+        }
+        let after = if word("rm").is_some() { After::Removed } else { After::Kept };
+        let root = word("layers").map(|count| overlay(count.parse().unwrap(), after));
         let mut json = match word("base").unwrap_or("bare") {
             "bare" => bare(),
             "spec" => serde_json::from_str(&template::to_json(&template::spec_for(&host.cgroups))).unwrap(),
@@ -91,6 +100,7 @@ impl Case {
             console,
             pid_file: word("pid-file").map(PathBuf::from),
             preserve: word("preserve-fds").map_or(0, |n| n.parse().unwrap()),
+            root: root.map_or(Root::Bundle, Root::Overlay),
             way: if word("no-pivot").is_some() { Way::Move } else { Way::Pivot },
             keyring: if word("no-new-keyring").is_some() { Keyring::Keep } else { Keyring::New },
             head: format!("{head}\n---\n"),
@@ -116,11 +126,12 @@ impl Case {
         };
         let request = Request {
             id: "web".into(),
-            bundle: "/bundle".into(),
+            bundle: if self.root == Root::Bundle { "/bundle" } else { IMAGE_CONTAINER }.into(),
             start,
             console: self.console.clone(),
             pid_file: self.pid_file.clone(),
             keyring: self.keyring,
+            root: self.root.clone(),
             way: self.way,
             inherited: inherited.clone(),
         };
@@ -145,6 +156,36 @@ impl Case {
 
     fn answer(&self) -> String {
         explain::text(&self.plan(), &format!("{} web", self.verb), &self.host)
+    }
+}
+
+/// The words of a golden file.
+const KNOWN: [&str; 11] = [
+    "base",
+    "host",
+    "kernel",
+    "verb",
+    "console",
+    "pid-file",
+    "preserve-fds",
+    "no-pivot",
+    "no-new-keyring",
+    "layers",
+    "rm",
+];
+
+/// The directory of an image's container, which is its bundle too.
+pub const IMAGE_CONTAINER: &str = "/store/containers/4af1";
+
+/// The root of that container, from so many layers.
+pub fn overlay(layers: usize, after: After) -> Overlay {
+    let container = Path::new(IMAGE_CONTAINER);
+    Overlay {
+        store: "/store".into(),
+        lower: (1..=layers).map(|n| format!("/store/layers/{n}").into()).collect(),
+        upper: container.join("upper"),
+        work: container.join("work"),
+        after,
     }
 }
 

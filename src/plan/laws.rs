@@ -5,7 +5,7 @@
 
 use super::Plan;
 use super::step::{Gate, Hold, Line, Record, Side, Step};
-use crate::input::config::NamespaceKind;
+use crate::input::config::{NamespaceKind, Propagation};
 use crate::setup::seccomp::notify::Courier;
 use crate::setup::{caps, hooks, idmap, label, limits, namespaces, program, rootfs, user};
 use std::collections::VecDeque;
@@ -215,8 +215,12 @@ pub const LAWS: &[Law] = &[
                 step,
                 Step::OpenRoot
                     | Step::Rootfs(
-                        rootfs::Action::Propagate(_) | rootfs::Action::Open { .. } | rootfs::Action::OpenOnly { .. }
+                        rootfs::Action::Propagate(_)
+                            | rootfs::Action::Open { .. }
+                            | rootfs::Action::OpenOnly { .. }
+                            | rootfs::Action::Part { .. }
                     )
+                    | Step::Overlay(_)
             )
         };
         let uses = |step: &Step| {
@@ -226,6 +230,30 @@ pub const LAWS: &[Law] = &[
         };
         all_before(lines, open, uses, Side::Child) && (has(lines, open) || !has(lines, uses))
     }),
+    ("a new container has one root, which its child opens before it makes anything in it", |lines| {
+        let makes = |step: &Step| matches!(step, Step::Mount(_) | Step::Device(_)) || enters(step);
+        !is_new(lines)
+            || count(lines, opens_root) == 1
+                && all_before(lines, opens_root, makes, Side::Child)
+                && child(lines).any(opens_root)
+    }),
+    (
+        "an image's root is mounted in a new mount namespace, of the host's users, that tells the host nothing",
+        |lines| {
+            let new = |step: &Step| matches!(step, Step::Clone(clone) if clone.flags & namespaces::flag(NamespaceKind::Mount) != 0);
+            let cuts = |step: &Step| matches!(step, Step::Rootfs(rootfs::Action::Propagate(_)));
+            let parts = |step: &Step| matches!(step, Step::Rootfs(rootfs::Action::Part { .. }));
+            let shared = |step: &Step| *step == Step::Rootfs(rootfs::Action::Propagate(Propagation::Shared));
+            let users = |step: &Step| matches!(step, Step::IdMap(_));
+            !has(lines, is_overlay)
+                || has(lines, new)
+                    && !has(lines, users)
+                    && before(lines, cuts, is_overlay, Side::Child)
+                    && has(lines, shared) == has(lines, parts)
+                    && all_before(lines, cuts, parts, Side::Child)
+                    && all_before(lines, parts, is_overlay, Side::Child)
+        },
+    ),
     ("mounts, devices and the terminal come before the root is entered", |lines| {
         let makes = |step: &Step| {
             matches!(step, Step::Device(_) | Step::Terminal(_))
@@ -284,6 +312,7 @@ pub const LAWS: &[Law] = &[
             matches!(
                 step,
                 Step::Mount(_)
+                    | Step::Overlay(_)
                     | Step::Mask(_)
                     | Step::Rootfs(_)
                     | Step::Name(_)
@@ -396,7 +425,8 @@ pub const LAWS: &[Law] = &[
     ("descriptors are closed once everything is found", |lines| {
         let closes = |step: &Step| matches!(step, Step::Program(program::Action::CloseFrom(_)));
         let opens = |step: &Step| {
-            matches!(step, Step::OpenProc | Step::OpenRoot | Step::Rootfs(_) | Step::Mount(_) | Step::Terminal(_))
+            matches!(step, Step::OpenProc | Step::OpenRoot | Step::Rootfs(_) | Step::Overlay(_) | Step::Mount(_))
+                || matches!(step, Step::Terminal(_))
                 || is_find(step)
         };
         count(lines, closes) == 1
@@ -534,6 +564,15 @@ fn is_new(lines: &[Line]) -> bool {
 fn enters(step: &Step) -> bool {
     use rootfs::Action::{Chroot, Move, Pivot};
     matches!(step, Step::Rootfs(Pivot { .. } | Move { .. } | Chroot))
+}
+
+fn is_overlay(step: &Step) -> bool {
+    matches!(step, Step::Overlay(_))
+}
+
+fn opens_root(step: &Step) -> bool {
+    use rootfs::Action::{Open, OpenOnly};
+    is_overlay(step) || matches!(step, Step::Rootfs(Open { .. } | OpenOnly { .. }))
 }
 
 fn becomes_root(step: &Step) -> bool {

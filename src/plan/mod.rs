@@ -20,7 +20,8 @@ use crate::setup::namespaces::{Birth, Return};
 use crate::setup::program::Inherited;
 use crate::setup::rootfs::Way;
 use crate::setup::{
-    cgroup, dev, hooks, idmap, label, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl, terminal, user,
+    cgroup, dev, hooks, idmap, label, mask, mounts, names, namespaces, overlay, program, rootfs, seccomp, sysctl,
+    terminal, user,
 };
 use crate::sys::path::clean;
 use std::path::{Path, PathBuf};
@@ -49,10 +50,22 @@ pub struct Request {
     pub pid_file: Option<PathBuf>,
     /// The session keyring.
     pub keyring: label::Keyring,
+    /// What lies in the root's directory.
+    pub root: Root,
     /// How the root is entered.
     pub way: Way,
     /// What the caller hands on: `--preserve-fds`, `LISTEN_FDS`.
     pub inherited: Inherited,
+}
+
+/// What becomes the container's root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Root {
+    /// What lies in the directory that root.path names.
+    #[default]
+    Bundle,
+    /// An image's layers, mounted over that directory in the container's own mount namespace: there the host never sees more than an empty one.
+    Overlay(overlay::Overlay),
 }
 
 /// Does init wait?
@@ -145,6 +158,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
 
     // Everything that can be wrong is found before anything is done, and reported together.
     let mut faults = check(config);
+    let image = keep(image_root(config, host, request), &mut faults).flatten();
     let (cgroup, changes) =
         keep(cgroup::decide(linux.cgroups_path.as_deref(), &request.id, &linux.resources, &host.cgroups), &mut faults)
             .unzip();
@@ -359,9 +373,18 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
 
     // ── The file system, while the host's can still be seen ──
     let way = if has(NamespaceKind::Mount) { request.way } else { Way::Chroot };
-    let root = rootfs::decide(&config.root, &rootfs_path(&request.bundle, config), linux.rootfs_propagation, way);
+    let origin = if image.is_some() { rootfs::Origin::Mounted } else { rootfs::Origin::Directory };
+    let place = rootfs_path(&request.bundle, config);
+    let root = rootfs::decide(&config.root, &place, origin, linux.rootfs_propagation, way);
     for action in root.open {
         plan.child(Step::Rootfs(action), "root", "no mount made here may reach the host, so before the first one");
+    }
+    if let Some(action) = image {
+        plan.child(
+            Step::Overlay(action),
+            "image",
+            "in its own mount namespace, with which it goes; every path below begins at it",
+        );
     }
     // From the first mount that shows a network on, all wait for that; there is time for the nodes, unless a later mount could cover them.
     let mut mounted = mounted;
@@ -500,6 +523,26 @@ fn hooks_before_pivot(plan: &mut Plan, config: &Config) {
         &hooks.create_container,
         "in the container's namespaces, with the host's files",
     );
+}
+
+/// The overlay, where the root is an image's.
+fn image_root(config: &Config, host: &Host, request: &Request) -> Result<Option<overlay::Action>, Vec<Fault>> {
+    let Root::Overlay(asked) = &request.root else { return Ok(None) };
+    let namespaces = &config.linux.namespaces;
+    let mut faults = Vec::new();
+    if namespaces.iter().any(|n| n.kind == NamespaceKind::User) {
+        let cause =
+            "a user namespace: an image's layers belong to the host's users, and mapping them is not in this version";
+        faults.push(Fault::new("linux.namespaces user", cause));
+    }
+    if !namespaces.iter().any(|n| n.kind == NamespaceKind::Mount && n.path.is_none()) {
+        let cause = "an image's root needs a new one: with it goes what is mounted, and in any other that would stay";
+        faults.push(Fault::new("linux.namespaces mount", cause));
+    }
+    let place = rootfs_path(&request.bundle, config);
+    let decided = overlay::decide(asked, &place, config.linux.mount_label.as_deref(), host.kernel);
+    let decided = keep(decided, &mut faults);
+    if faults.is_empty() { Ok(decided) } else { Err(faults) }
 }
 
 fn decide_mounts(

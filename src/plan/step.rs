@@ -2,8 +2,8 @@
 
 use crate::input::config::Hook;
 use crate::setup::{
-    caps, cgroup, dev, hooks, idmap, label, limits, mask, mounts, names, namespaces, program, rootfs, seccomp, sysctl,
-    terminal, user,
+    caps, cgroup, dev, hooks, idmap, label, limits, mask, mounts, names, namespaces, overlay, program, rootfs, seccomp,
+    sysctl, terminal, user,
 };
 use std::path::PathBuf;
 
@@ -128,6 +128,8 @@ pub enum Step {
     MountProc,
     /// The container's root.
     Rootfs(rootfs::Action),
+    /// The container's root where it is an image's: its layers, one over the other, mounted over the directory of the root.
+    Overlay(overlay::Action),
     /// One mount.
     Mount(mounts::Action),
     /// Device nodes and links.

@@ -88,6 +88,7 @@ fn step(step: &Step, context: &mut Context) -> Result<()> {
             Ok(())
         }
         Step::Rootfs(action) => action.apply(held),
+        Step::Overlay(action) => action.apply(held),
         Step::Mount(action) => action.apply(held),
         Step::Device(action) => action.apply(held),
         Step::Mask(action) => action.apply(held),

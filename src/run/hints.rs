@@ -16,6 +16,15 @@ pub fn hint(step: &Step, failure: &Failure) -> Option<String> {
             "a limit in /proc/sys/user/max_*_namespaces is reached"
         }
         (Step::Clone(_), Errno::EAGAIN) => "a limit on processes is reached: RLIMIT_NPROC, pids.max or kernel.pid_max",
+        (Step::Overlay(_), Errno::EINVAL) => {
+            "`dmesg | tail` may have the kernel's words; the store must not lie on an overlay, NFS or a case-insensitive directory"
+        }
+        (Step::Overlay(_), Errno::ENODEV) => {
+            "`modprobe overlay`: the kernel has it as a module that could not be loaded"
+        }
+        (Step::Overlay(_), Errno::ESTALE) => {
+            "the container was made of other layers, or its store was copied from elsewhere"
+        }
         (Step::IdMap(_), Errno::EINVAL) => "the ranges must not overlap, and id 0 must be mapped",
         (Step::Console(_), Errno::ENOENT | Errno::ECONNREFUSED) => {
             "the caller of --console-socket must listen before it calls us"

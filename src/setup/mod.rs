@@ -24,6 +24,7 @@ pub mod mounts;
 pub mod names;
 pub mod namespaces;
 pub mod options;
+pub mod overlay;
 pub mod program;
 pub mod rootfs;
 pub mod seccomp;

@@ -62,6 +62,11 @@ pub enum Action {
         /// Kept: the mount below is made private, the clone a slave.
         ties: Ties,
     },
+    /// Makes the mount that holds the directory private, for a root that is mounted over it by its own chapter.
+    Part {
+        /// Absolute path on the host.
+        path: PathBuf,
+    },
     /// Opens the directory as `held.root` as it is: there is no mount namespace.
     OpenOnly {
         /// Absolute path on the host.
@@ -98,8 +103,17 @@ pub struct Steps {
     pub finish: Vec<Action>,
 }
 
+/// Where what becomes `/` comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It lies in the directory.
+    Directory,
+    /// A file system of its own is mounted over the directory, right after [`Steps::open`], and kept as `held.root`.
+    Mounted,
+}
+
 /// Decides the steps. `path` is the rootfs, absolute on the host.
-pub fn decide(root: &Root, path: &Path, propagation: Option<Propagation>, way: Way) -> Steps {
+pub fn decide(root: &Root, path: &Path, origin: Origin, propagation: Option<Propagation>, way: Way) -> Steps {
     let path = path.to_owned();
     let finish = if root.readonly { vec![Action::Readonly] } else { vec![] };
     if way == Way::Chroot {
@@ -114,8 +128,13 @@ pub fn decide(root: &Root, path: &Path, propagation: Option<Propagation>, way: W
     let enter = if way == Way::Pivot { Action::Pivot { ties } } else { Action::Move { path: path.clone(), ties } };
     // `private`, `slave` and the default are true already: the clone has them from the tree that it was cloned from.
     let last = propagation.filter(|p| matches!(p, Propagation::Shared | Propagation::Unbindable)).map(Action::Finish);
+    let open = match (origin, ties) {
+        (Origin::Directory, _) => Some(Action::Open { path, ties }),
+        (Origin::Mounted, Ties::Kept) => Some(Action::Part { path }),
+        (Origin::Mounted, Ties::Cut) => None,
+    };
     Steps {
-        open: vec![Action::Propagate(early), Action::Open { path, ties }],
+        open: [Action::Propagate(early)].into_iter().chain(open).collect(),
         enter: vec![enter],
         finish: finish.into_iter().chain(last).collect(),
     }
@@ -139,6 +158,7 @@ impl Action {
                 "opened once, and a mount of its own, as pivot_root wants; every path below begins at it"
             }
             Action::OpenOnly { .. } => "opened once; every path below begins at it",
+            Action::Part { .. } => "what is mounted on a shared mount appears on the host, too",
             Action::Pivot { .. } => "chroot can be escaped by fchdir; a pivoted root has no way back",
             Action::Move { .. } => "--no-pivot: the host's / is the initial ramfs, which pivot_root refuses",
             Action::Chroot => "no mount namespace of its own: only the paths of this process change",
@@ -155,6 +175,7 @@ impl Action {
                 held.root = Some(attach_root(path, *ties)?);
                 Ok(())
             }
+            Action::Part { path } => privatize_parent(&open_root(path)?),
             Action::OpenOnly { path } => {
                 held.root = Some(open_root(path)?);
                 Ok(())
@@ -336,6 +357,10 @@ impl fmt::Display for Action {
                 f,
                 "openat({path:?}, O_PATH|O_DIRECTORY); mount_setattr(PRIVATE); [openat(\"..\"); fstat(); fstat(); mount_setattr(PRIVATE)]…; \
                  open_tree(CLONE|RECURSIVE); mount_setattr(RECURSIVE, SLAVE); move_mount({path:?})"
+            ),
+            Action::Part { path } => write!(
+                f,
+                "openat({path:?}, O_PATH|O_DIRECTORY); mount_setattr(PRIVATE); [openat(\"..\"); fstat(); fstat(); mount_setattr(PRIVATE)]…"
             ),
             Action::OpenOnly { path } => write!(f, "openat({path:?}, O_PATH|O_DIRECTORY)"),
             Action::Pivot { ties } => {

@@ -36,7 +36,8 @@ pub struct State {
     pub oci_version: String,
     /// The bundle, absolute.
     pub bundle: PathBuf,
-    /// The root file system on the host, absolute.
+    /// The root file system on the host, absolute. Of an image's container the directory that its overlay is mounted on, empty for the host: what
+    /// is in it is seen through `/proc/PID/root` alone.
     pub rootfs: PathBuf,
     /// From the configuration.
     pub annotations: BTreeMap<String, String>,
@@ -55,6 +56,9 @@ pub struct State {
     /// It has the caller's session keyring: `--no-new-keyring`.
     #[serde(default)]
     pub keeps_keyring: bool,
+    /// For a container that was made from an image: its directory in the image store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_container: Option<PathBuf>,
     /// Its cgroup.
     pub cgroup: Cgroup,
 }

@@ -148,6 +148,7 @@ const FSPICK_EMPTY_PATH: libc::c_int = 8;
 enum Cmd {
     SetFlag = 0,
     SetString = 1,
+    SetFd = 5,
     Create = 6,
     Reconfigure = 7,
 }
@@ -299,6 +300,20 @@ impl Context {
     pub fn flag(&self, key: &str) -> Result<()> {
         self.config(Cmd::SetFlag, Some(key), None)
             .called(|| format!("fsconfig(SET_FLAG, {key:?})"))
+            .map_err(|failure| self.explain(failure))
+    }
+
+    /// Sets a parameter to what a descriptor stands for, `lowerdir+` of an overlay to a directory. The kernel opens no path.
+    ///
+    /// EINVAL: this file system takes no descriptor there (overlay: before 6.13). EBADF: an `O_PATH` descriptor, before 6.15.
+    pub fn set_fd(&self, key: &str, value: BorrowedFd<'_>) -> Result<()> {
+        let called = || format!("fsconfig(SET_FD, {key:?})");
+        let key = CString::new(key).map_err(|_| Errno::EINVAL).called(called)?;
+        let (context, cmd, none) = (self.fd.as_raw_fd(), Cmd::SetFd as libc::c_int, std::ptr::null::<libc::c_char>());
+        // SAFETY: the key ends with NUL and lives through the call, the value is null, the rest are numbers.
+        check(unsafe { libc::syscall(libc::SYS_fsconfig, context, cmd, key.as_ptr(), none, value.as_raw_fd()) })
+            .map(drop)
+            .called(called)
             .map_err(|failure| self.explain(failure))
     }
 

@@ -78,7 +78,22 @@ const SENT: &str = "a filter that the parent works out is there before the child
 
 const UNTRACED: &str = "nobody can trace the child, from its birth or from its id maps on";
 
+const ONE_ROOT: &str = "a new container has one root, which its child opens before it makes anything in it";
+const IMAGE: &str =
+    "an image's root is mounted in a new mount namespace, of the host's users, that tells the host nothing";
+
 const BREACHES: &[Breach] = &[
+    (ONE_ROOT, "image", |l| double(l, is_overlay)),
+    (ONE_ROOT, "image", |l| remove(l, is_overlay)),
+    (ONE_ROOT, "image", |l| move_before(l, is_overlay, enters)),
+    (ONE_ROOT, "bare-v2", |l| remove(l, opens_root)),
+    (IMAGE, "image", |l| move_before(l, is_overlay, |s| matches!(s, Step::Rootfs(_)))),
+    (IMAGE, "image-shared", |l| remove(l, |s| matches!(s, Step::Rootfs(rootfs::Action::Part { .. })))),
+    (IMAGE, "image-shared", |l| move_before(l, is_overlay, |s| matches!(s, Step::Rootfs(rootfs::Action::Part { .. })))),
+    (IMAGE, "image", |l| {
+        let at = position(l, is_clone).unwrap();
+        l[at].step = Step::Clone(crate::plan::step::Clone { flags: 0, into: None, intermediate: false });
+    }),
     ("exactly one clone, by the parent", "bare-v2", |l| double(l, is_clone)),
     ("the child does nothing before it exists", "bare-v2", |l| move_before(l, |s| *s == Step::Session, is_clone)),
     ("exactly one execve, the child's last step", "bare-v2", |l| {

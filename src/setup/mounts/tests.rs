@@ -92,7 +92,8 @@ pub(super) fn line<'a>(info: &'a str, point: &str) -> (&'a str, &'a str) {
 
 pub(super) fn open(held: &mut Held, bundle: &Path, propagation: Option<Propagation>) -> rootfs::Steps {
     let root = Root { path: "rootfs".into(), readonly: true };
-    let steps = rootfs::decide(&root, &bundle.join("rootfs"), propagation, rootfs::Way::Pivot);
+    let steps =
+        rootfs::decide(&root, &bundle.join("rootfs"), rootfs::Origin::Directory, propagation, rootfs::Way::Pivot);
     steps.open.iter().for_each(|action| action.apply(held).unwrap());
     steps
 }

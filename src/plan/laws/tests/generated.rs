@@ -3,9 +3,10 @@
 use super::*;
 use crate::input::config::*;
 use crate::input::host::Host;
-use crate::plan::{Console, Request, Start, container, exec};
+use crate::plan::{self, Console, Request, Start, container, exec};
 use crate::setup::label::Keyring;
 use crate::setup::namespaces::KINDS;
+use crate::setup::overlay;
 use crate::setup::program::Inherited;
 use crate::setup::rootfs::Way;
 use proptest::prelude::*;
@@ -195,18 +196,28 @@ fn config() -> impl Strategy<Value = Config> {
 /// The machine, and what is asked beside the configuration.
 fn asked() -> impl Strategy<Value = (Host, Request)> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    (flags, 0..3_u32).prop_map(|((v1, create, socket, pid_file, no_pivot, keep), descriptors)| {
+    // Most are bundles: an image's root is refused in a user namespace, and in a mount namespace that is joined.
+    let image = (prop_oneof![6 => Just(0), 1 => 1..4_usize], any::<bool>());
+    (flags, image, 0..3_u32).prop_map(|((v1, create, socket, pid_file, no_pivot, keep), image, descriptors)| {
+        let (layers, new_kernel) = image;
+        let root = match layers {
+            0 => plan::Root::Bundle,
+            layers => plan::Root::Overlay(golden::overlay(layers, overlay::After::Kept)),
+        };
         let request = Request {
             id: "web".into(),
-            bundle: "/bundle".into(),
+            bundle: if layers == 0 { "/bundle" } else { golden::IMAGE_CONTAINER }.into(),
             start: if create { Start::WhenTold } else { Start::AtOnce },
             console: if socket { Console::Socket("/run/console.sock".into()) } else { Console::Here(None) },
             pid_file: pid_file.then(|| "/run/web.pid".into()),
             keyring: if keep { Keyring::Keep } else { Keyring::New },
+            root,
             way: if no_pivot { Way::Move } else { Way::Pivot },
             inherited: Inherited { descriptors, env: vec![] },
         };
-        (if v1 { Host::fixed_v1() } else { Host::fixed() }, request)
+        let mut host = if v1 { Host::fixed_v1() } else { Host::fixed() };
+        host.kernel = if new_kernel { (6, 13) } else { host.kernel };
+        (host, request)
     })
 }
 

@@ -125,7 +125,8 @@ fn without_pivot_the_root_is_moved_and_no_procfs_of_the_host_stays() {
         |bundle| {
             let mut held = Held::default();
             let root = Root { path: "rootfs".into(), readonly: true };
-            let steps = rootfs::decide(&root, &bundle.join("rootfs"), None, rootfs::Way::Move);
+            let steps =
+                rootfs::decide(&root, &bundle.join("rootfs"), rootfs::Origin::Directory, None, rootfs::Way::Move);
             steps.open.iter().for_each(|a| a.apply(&mut held).unwrap());
             decide(&default_mounts()[..1], &facts(bundle)).unwrap().iter().for_each(|a| a.apply(&mut held).unwrap());
             steps.enter.iter().for_each(|a| a.apply(&mut held).unwrap());
@@ -145,7 +146,13 @@ fn without_pivot_a_shared_host_keeps_its_mounts() {
     for propagation in [None, Some(Propagation::Shared)] {
         on_a_shared_host(|bundle| {
             let mut held = Held::default();
-            let steps = rootfs::decide(&Root::default(), &bundle.join("rootfs"), propagation, rootfs::Way::Move);
+            let steps = rootfs::decide(
+                &Root::default(),
+                &bundle.join("rootfs"),
+                rootfs::Origin::Directory,
+                propagation,
+                rootfs::Way::Move,
+            );
             steps.open.iter().chain(&steps.enter).for_each(|a| a.apply(&mut held).unwrap());
             assert!(!Path::new("/usr").exists());
         });
@@ -159,7 +166,13 @@ fn without_a_mount_namespace_only_the_root_changes() {
         |bundle| {
             let mut held = Held::default();
             let before = mountinfo().lines().count();
-            let steps = rootfs::decide(&Root::default(), &bundle.join("rootfs"), None, rootfs::Way::Chroot);
+            let steps = rootfs::decide(
+                &Root::default(),
+                &bundle.join("rootfs"),
+                rootfs::Origin::Directory,
+                None,
+                rootfs::Way::Chroot,
+            );
             let proc = crate::sys::path::host_proc().unwrap();
             steps.open.iter().chain(&steps.enter).chain(&steps.finish).for_each(|a| a.apply(&mut held).unwrap());
             assert!(Path::new("/here").exists());
