@@ -10,6 +10,8 @@
 //! What goes wrong: all of this is a stranger's. Names lead out of the root, links lie in wait for the next entry, sizes disagree,
 //! a few kilobytes inflate to a full disk. Hence: descriptors instead of paths, strict parsing, limits, and a verdict at the end.
 
+pub mod ahead;
+pub mod apart;
 pub mod apply;
 pub mod archive;
 pub mod bundle;
@@ -18,13 +20,24 @@ pub mod container;
 pub mod copy;
 pub mod digest;
 pub mod layout;
+pub mod load;
+pub mod local;
+pub mod manifest;
+pub mod marks;
 pub mod name;
+pub mod named;
 pub mod pax;
 pub mod prune;
+pub mod put;
 pub mod reference;
+pub mod save;
+pub mod source;
+pub mod steps;
+pub mod store;
 pub mod stream;
 pub mod unpack;
 pub mod xattr;
+pub mod zstd;
 
 pub use stream::Limits;
 pub use unpack::{unpack, unpack_within};
