@@ -157,7 +157,8 @@ impl Overrides {
     }
 }
 
-fn apply_variable(entry: &str, caller: &BTreeMap<String, String>, env: &mut Vec<String>) -> Result<()> {
+/// Sets one variable, `KEY=VALUE`; or `KEY`, which takes the caller's value, and removes the variable where the caller has none.
+pub fn apply_variable(entry: &str, caller: &BTreeMap<String, String>, env: &mut Vec<String>) -> Result<()> {
     let (name, value) = match entry.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (entry, caller.get(entry).map(String::as_str)),
@@ -336,6 +337,10 @@ pub fn parse_mount(text: &str, caller_dir: &Path) -> Result<Mount> {
             "target" | "dst" | "destination" => ("target", value),
             "readonly" | "ro" => ("readonly", if has_value { value } else { "true".to_owned() }),
             "bind-propagation" => ("bind-propagation", value),
+            "bind-recursive" => ("bind-recursive", value),
+            "bind-nonrecursive" => ("bind-nonrecursive", if has_value { value } else { "true".to_owned() }),
+            // A hint for Docker's desktop.
+            "consistency" => ("consistency", value),
             "tmpfs-size" => ("tmpfs-size", value),
             "tmpfs-mode" => ("tmpfs-mode", value),
             _ => return Err(Error::new(format!("{} is unknown", quote(&key)))),
@@ -386,15 +391,31 @@ fn bind(mount: Mount, words: &Words, readonly: bool, caller_dir: &Path) -> Resul
     if !PROPAGATIONS.contains(&propagation) {
         return Err(Error::new(format!("bind-propagation is one of {}", PROPAGATIONS.join(", "))));
     }
-    let mut options = vec!["rbind".to_owned(), propagation.to_owned()];
+    // What is below the source comes along, and is read-only with it, unless this says otherwise.
+    let recursive =
+        match (words.get("bind-recursive").map(String::as_str), words.get("bind-nonrecursive").map(String::as_str)) {
+            (Some(_), Some(_)) => return Err(Error::new("bind-recursive and bind-nonrecursive exclude each other")),
+            (None | Some("enabled"), None | Some("false" | "0")) => ("rbind", "rro"),
+            (Some("disabled"), None) | (None, Some("true" | "1")) => ("bind", "ro"),
+            (Some("writable"), None) => ("rbind", "ro"),
+            (Some("readonly"), None) if readonly => ("rbind", "rro"),
+            (Some("readonly"), None) => return Err(Error::new("bind-recursive=readonly needs readonly")),
+            (Some(_), None) => {
+                return Err(Error::new("bind-recursive is one of enabled, disabled, writable, readonly"));
+            }
+            (None, Some(other)) => {
+                return Err(Error::new(format!("bind-nonrecursive is true or false, not {}", quote(other))));
+            }
+        };
+    let mut options = vec![recursive.0.to_owned(), propagation.to_owned()];
     if readonly {
-        options.push("rro".to_owned());
+        options.push(recursive.1.to_owned());
     }
     Ok(Mount { kind: "bind".to_owned(), source: Some(caller_dir.join(source)), options, ..mount })
 }
 
 fn tmpfs(mount: Mount, words: &Words, readonly: bool) -> Result<Mount> {
-    refuse(words, &["source", "bind-propagation"], "tmpfs")?;
+    refuse(words, &["source", "bind-propagation", "bind-recursive", "bind-nonrecursive"], "tmpfs")?;
     let mut options: Vec<String> = TMPFS_OPTIONS.map(String::from).to_vec();
     if readonly {
         options.push("ro".to_owned());
@@ -414,19 +435,29 @@ fn tmpfs(mount: Mount, words: &Words, readonly: bool) -> Result<Mount> {
     Ok(Mount { kind: "tmpfs".to_owned(), source: Some("tmpfs".into()), options, ..mount })
 }
 
-/// `64m`, `1g`, `65536`, `64MiB`: powers of 1024, as Docker reads them.
-fn bytes(text: &str) -> Option<u64> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(end);
-    let shift = match unit.to_ascii_lowercase().as_str() {
+/// `64m`, `1.5g`, `65536`, `64MiB`, `64 mb`: powers of 1024, as Docker reads them. What is left of a byte is dropped.
+pub fn bytes(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let shift = match unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase().as_str() {
         "" | "b" => 0,
         "k" | "kb" | "kib" => 10,
         "m" | "mb" | "mib" => 20,
         "g" | "gb" | "gib" => 30,
         "t" | "tb" | "tib" => 40,
+        "p" | "pb" | "pib" => 50,
         _ => return None,
     };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+    let (whole, fraction) = match number.split_once('.') {
+        None => (number, 0),
+        // Nine digits are more than anybody writes, and fit.
+        Some((whole, digits)) if (1..=9).contains(&digits.len()) => {
+            let fraction = (digits.parse::<u128>().ok()? << shift) / 10_u128.pow(digits.len() as u32);
+            (whole, u64::try_from(fraction).ok()?)
+        }
+        Some(_) => return None,
+    };
+    whole.parse::<u64>().ok()?.checked_mul(1 << shift)?.checked_add(fraction)
 }
 
 /// The fields of one line of comma-separated values; a field in double quotes may hold commas, and `""` for a quote.
