@@ -24,7 +24,21 @@ pub struct Global {
     pub systemd_cgroup: bool,
     /// `--rootless`, if given.
     pub rootless: Option<String>,
+    /// `--store`, if given.
+    pub store: Option<PathBuf>,
 }
+
+/// What the words of `run` are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A bundle: a directory with a config.json, as runc has it.
+    Bundle,
+    /// An image, as Docker has it.
+    Image,
+}
+
+/// Tells which form the words after `run` have; the other argument is `--store`, if it was given. It may have to look at the current directory and the store.
+pub type Decide = fn(&[OsString], Option<PathBuf>) -> crate::error::Result<Form>;
 
 /// `--log-format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +57,8 @@ pub struct Invocation {
     pub global: Global,
     /// `run`, `create`, …
     pub verb: String,
+    /// Of `run`; a bundle with every other verb.
+    pub form: Form,
     /// What was given to it.
     pub args: ArgMatches,
     /// When the program was called, and when again from its sealed self, in ticks of `sys::clock`; `main` knows.
@@ -108,6 +124,7 @@ fn program(verbs: &[Verb]) -> Command {
             flag("debug", "Log each step of the parent"),
             flag("systemd-cgroup", "Let systemd make the cgroups (not in this version)"),
             value("rootless", "Without root's rights (not in this version)").value_name("WHEN").value_parser(["true", "false", "auto"]),
+            path("store", "Directory of the images [/var/lib/corten]").value_name("DIR"),
             flag("version", "Print the version").short('v'),
         ])
         .subcommands(verbs.iter().map(|(name, about, build)| Command::new(*name).about(*about).defer(*build)))
@@ -362,14 +379,28 @@ fn explain(command: Command) -> Command {
 }
 
 /// Reads the whole command line; `words` begins with the program's own name.
-pub fn parse(words: Vec<OsString>) -> Result<Invocation, Stop> {
-    let mut matches = match matches(&double_dashes(words.clone())) {
+pub fn parse(words: Vec<OsString>, decide: Decide) -> Result<Invocation, Stop> {
+    let form = match form(&words, decide) {
+        Ok(form) => form,
+        Err(e) => {
+            let (global, verb) = (Box::new(guess_global(&words)), guess_verb(&words));
+            return Err(Stop::Usage { global, text: e.to_string(), verb });
+        }
+    };
+    let understood = match form {
+        Form::Bundle => matches(&double_dashes(words.clone())),
+        Form::Image => image_matches(&words),
+    };
+    let mut matches = match understood {
         Ok(matches) => matches,
         Err(error) => {
             use clap::error::ErrorKind::{
                 DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion, MissingSubcommand,
             };
             return Err(match error.kind() {
+                DisplayHelp if form == Form::Bundle && guess_verb(&words).as_deref() == Some("run") => {
+                    Stop::Text(error.to_string() + &image_help())
+                }
                 DisplayHelp | DisplayVersion => Stop::Text(error.to_string()),
                 MissingSubcommand | DisplayHelpOnMissingArgumentOrSubcommand if asks_version(&words) => {
                     Stop::Text(version())
@@ -401,15 +432,65 @@ pub fn parse(words: Vec<OsString>) -> Result<Invocation, Stop> {
         debug: matches.get_flag("debug"),
         systemd_cgroup: matches.get_flag("systemd-cgroup"),
         rootless: matches.get_one::<String>("rootless").cloned(),
+        store: matches.get_one::<PathBuf>("store").cloned(),
     };
     let (verb, mut args) = matches.remove_subcommand().expect("a verb is required");
-    if verb == "run" || verb == "explain" {
+    if form == Form::Bundle && (verb == "run" || verb == "explain") {
         let checked = no_option(&words, &verb, &args)
             .and_then(|()| if args.contains_id("name") { Ok(args) } else { id_first(&words, &verb, args) });
         args =
             checked.map_err(|text| Stop::Usage { global: Box::new(global.clone()), text, verb: Some(verb.clone()) })?;
     }
-    Ok(Invocation { global, verb, args, began: (0, 0) })
+    Ok(Invocation { global, verb, form, args, began: (0, 0) })
+}
+
+/// Which parser the words are for. Whoever names a bundle need not be asked for more.
+fn form(words: &[OsString], decide: Decide) -> crate::error::Result<Form> {
+    match verb_at(words) {
+        Some(at) if words[at] == "run" && cfg!(feature = "image") => {
+            let store = guess_value(words, "--store").map(PathBuf::from);
+            decide(&words[at + 1..], store)
+        }
+        _ => Ok(Form::Bundle),
+    }
+}
+
+#[cfg(feature = "image")]
+const RUN_IMAGE: Verb = ("run", "Create and start a container, and wait for it", run_image);
+
+#[cfg(feature = "image")]
+fn image_matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    program(&[RUN_IMAGE]).try_get_matches_from(words)
+}
+
+#[cfg(not(feature = "image"))]
+fn image_matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    matches(words)
+}
+
+/// The other half of `run --help`.
+#[cfg(feature = "image")]
+fn image_help() -> String {
+    let asked = program(&[RUN_IMAGE]).try_get_matches_from(["corten", "run", "--help"]);
+    asked.err().map(|help| format!("\nWith an image:\n\n{help}")).unwrap_or_default()
+}
+
+#[cfg(not(feature = "image"))]
+fn image_help() -> String {
+    String::new()
+}
+
+#[cfg(feature = "image")]
+fn run_image(command: Command) -> Command {
+    command
+        .disable_help_flag(true)
+        .args(crate::docker::arguments().into_iter().chain([trace()]))
+        .override_usage("corten run [OPTIONS] IMAGE [COMMAND [ARG…]]\n       corten run [OPTIONS] --image IMAGE [COMMAND [ARG…]]")
+        .before_help("The container has the host's network, unless --network=none is given: what listens in it listens on the host.")
+        .after_help(
+            "Examples:\n  corten run --rm -it debian:12 bash\n  corten run -it --name web --network=host \\\n    \
+             --mount type=bind,source=$PWD/src,target=/src --entrypoint /bin/sh debian:12",
+        )
 }
 
 /// Arguments may look like options, but only after the first that does not, or after `--`: what stands first and looks like one is an
@@ -471,30 +552,36 @@ fn double_dashes(words: Vec<OsString>) -> Vec<OsString> {
     words.into_iter().map(double).collect()
 }
 
-const GLOBAL_VALUES: [&str; 4] = ["--root", "--log", "--log-format", "--rootless"];
+const GLOBAL_VALUES: [&str; 5] = ["--root", "--log", "--log-format", "--rootless", "--store"];
 
 /// The first word that is neither a global option nor its value.
 pub fn guess_verb(words: &[OsString]) -> Option<String> {
-    let mut rest = words.iter().skip(1);
-    while let Some(word) = rest.next() {
+    verb_at(words).map(|at| words[at].to_string_lossy().into_owned())
+}
+
+fn verb_at(words: &[OsString]) -> Option<usize> {
+    let mut at = 1;
+    while let Some(word) = words.get(at) {
         let word = word.to_string_lossy();
         if GLOBAL_VALUES.contains(&word.as_ref()) {
-            rest.next();
+            at += 1;
         } else if !word.starts_with('-') {
-            return Some(word.into_owned());
+            return Some(at);
         }
+        at += 1;
     }
     None
 }
 
+/// The value of an option, wherever it stands.
+fn guess_value(words: &[OsString], name: &str) -> Option<OsString> {
+    let found = words.iter().position(|w| w.to_str() == Some(name)).and_then(|at| words.get(at + 1)).cloned();
+    found.or_else(|| words.iter().find_map(|w| w.to_str()?.strip_prefix(name)?.strip_prefix('=').map(OsString::from)))
+}
+
 /// Where to write that the arguments are wrong: clients read the log even then.
 fn guess_global(words: &[OsString]) -> Global {
-    let after = |name: &str| {
-        let found = words.iter().position(|w| w.to_str() == Some(name)).and_then(|at| words.get(at + 1)).cloned();
-        found.or_else(|| {
-            words.iter().filter_map(|w| w.to_str()?.strip_prefix(name)?.strip_prefix('=').map(OsString::from)).next()
-        })
-    };
+    let after = |name: &str| guess_value(words, name);
     Global {
         log: after("--log").map(PathBuf::from),
         log_format: if after("--log-format").is_some_and(|f| f == "json") { LogFormat::Json } else { LogFormat::Text },
@@ -529,6 +616,11 @@ pub fn version() -> String {
 mod tests {
     use super::*;
 
+    /// As if no image were ever meant.
+    fn understand(words: Vec<OsString>) -> Result<Invocation, Stop> {
+        parse(words, |_, _| Ok(Form::Bundle))
+    }
+
     fn words(line: &str) -> Vec<OsString> {
         line.split(' ').map(OsString::from).collect()
     }
@@ -542,7 +634,7 @@ mod tests {
 
     #[test]
     fn options_may_stand_after_the_id() {
-        let found = parse(words("corten run web --bundle /b -d")).expect("understood");
+        let found = understand(words("corten run web --bundle /b -d")).expect("understood");
         assert_eq!(found.args.get_one::<PathBuf>("bundle"), Some(&PathBuf::from("/b")));
         assert_eq!(found.args.get_one::<String>("words").map(String::as_str), Some("web"));
         assert!(found.args.get_flag("detach"));
@@ -550,10 +642,11 @@ mod tests {
 
     #[test]
     fn with_a_name_the_words_are_arguments_whatever_they_look_like() {
-        let found = parse(words("corten run -it --name web --entrypoint /bin/sh -- -c --bundle")).expect("understood");
+        let found =
+            understand(words("corten run -it --name web --entrypoint /bin/sh -- -c --bundle")).expect("understood");
         let rest: Vec<&String> = found.args.get_many("words").expect("some").collect();
         assert_eq!(rest, ["-c", "--bundle"]);
-        let found = parse(words("corten run --name web echo -n --name")).expect("understood");
+        let found = understand(words("corten run --name web echo -n --name")).expect("understood");
         assert_eq!(found.args.get_many::<String>("words").expect("some").count(), 3);
     }
 
@@ -567,23 +660,23 @@ mod tests {
             ("corten exec --trace web sh", "-"),
         ] {
             assert!(asks_trace(&words(line)), "{line}");
-            let found = parse(words(line)).expect(line);
+            let found = understand(words(line)).expect(line);
             assert_eq!(found.args.get_one::<PathBuf>("trace"), Some(&PathBuf::from(to)), "{line}");
         }
-        let found = parse(words("corten exec web prog --trace")).expect("the program's own");
+        let found = understand(words("corten exec web prog --trace")).expect("the program's own");
         assert_eq!(found.args.get_one::<PathBuf>("trace"), None);
-        assert!(parse(words("corten explain --trace web")).is_err());
+        assert!(understand(words("corten explain --trace web")).is_err());
     }
 
     #[test]
     fn two_words_without_a_name_are_refused() {
-        assert!(matches!(parse(words("corten run web extra")), Err(Stop::Usage { .. })));
+        assert!(matches!(understand(words("corten run web extra")), Err(Stop::Usage { .. })));
     }
 
     #[test]
     fn one_dash_before_a_long_option_is_accepted_where_callers_write_it() {
         assert!(
-            parse(words("corten run -no-subreaper -bundle=/b -detach web"))
+            understand(words("corten run -no-subreaper -bundle=/b -detach web"))
                 .expect("understood")
                 .args
                 .get_flag("no-subreaper")
@@ -593,19 +686,19 @@ mod tests {
     #[test]
     fn an_unknown_flag_is_refused_and_the_log_is_still_known() {
         let Err(Stop::Usage { global, text, verb }) =
-            parse(words("corten --log /l --log-format=json run --gpus all web"))
+            understand(words("corten --log /l --log-format=json run --gpus all web"))
         else {
             panic!("accepted")
         };
         assert_eq!((global.log, global.log_format, verb.as_deref()), (Some("/l".into()), LogFormat::Json, Some("run")));
         assert!(text.contains("--gpus"), "{text}");
-        assert!(parse(words("corten run --name web --gpus all")).is_err());
-        assert!(parse(words("corten run --name web -- --gpus all")).is_ok());
+        assert!(understand(words("corten run --name web --gpus all")).is_err());
+        assert!(understand(words("corten run --name web -- --gpus all")).is_ok());
     }
 
     #[test]
     fn the_version_has_three_lines() {
-        let Err(Stop::Text(text)) = parse(words("corten --version")) else { panic!("no text") };
+        let Err(Stop::Text(text)) = understand(words("corten --version")) else { panic!("no text") };
         assert!(
             text.starts_with("corten version 0.") && text.contains("\ncommit: ") && text.ends_with("spec: 1.3.0\n"),
             "{text}"

@@ -151,7 +151,10 @@ pub fn make(invocation: &Invocation, host: &Host, mut bundle: Bundle, request: &
         init: None,
         gate: request.start == Start::WhenTold,
         ready: false,
-        image_container: None,
+        image_container: match &request.root {
+            plan::Root::Overlay(_) => Some(bundle.dir.clone()),
+            plan::Root::Bundle => None,
+        },
         keeps_keyring: request.keyring == label::Keyring::Keep,
         cgroup,
     };

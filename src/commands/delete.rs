@@ -51,7 +51,7 @@ pub fn rm(invocation: &Invocation) -> Result<u8> {
     let force = if invocation.args.get_flag("force") { Force::Yes } else { Force::No };
     let store = store(invocation)?;
     store.sweep();
-    for_each(&ids(&invocation.args)?, |id| {
+    for_each(&ids(invocation)?, |id| {
         let entry = store.get(id.as_str())?;
         remove(&store, &entry, force)
     })

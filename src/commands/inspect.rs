@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub fn inspect(invocation: &Invocation) -> Result<u8> {
     let store = store(invocation)?;
     let mut all = Vec::new();
-    for id in ids(&invocation.args)? {
+    for id in ids(invocation)? {
         let entry = store.get(id.as_str()).map_err(|e| e.at(id.as_str()))?;
         let state = entry.load()?;
         let mut document = describe(&state, status::of(&entry, &state));

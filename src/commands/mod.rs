@@ -5,6 +5,8 @@ mod delete;
 mod exec;
 mod explain;
 #[cfg(feature = "image")]
+mod images;
+#[cfg(feature = "image")]
 pub mod init;
 mod inspect;
 mod kill;
@@ -19,7 +21,7 @@ mod stop;
 #[cfg(feature = "image")]
 mod unpack;
 
-use crate::cli::Invocation;
+use crate::cli::{Form, Invocation};
 use crate::error::{Error, Result};
 use crate::input::bundle::faults_error;
 use crate::input::id::Id;
@@ -35,6 +37,8 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
     }
     let args = &invocation.args;
     match invocation.verb.as_str() {
+        #[cfg(feature = "image")]
+        "run" if invocation.form == Form::Image => images::run::run(invocation),
         "run" => run::run(invocation),
         "create" => create::create(invocation),
         "start" => start::start(invocation),
@@ -55,6 +59,18 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         "explain" => explain::explain(invocation),
         other => Err(Error::new(format!("{other}: not in this build"))),
     }
+}
+
+/// Which form the words after `run` have. `store`: `--store`, if it was given.
+#[cfg(feature = "image")]
+pub fn form(words: &[std::ffi::OsString], store: Option<PathBuf>) -> Result<Form> {
+    images::form(words, store)
+}
+
+/// Without the feature `image` there are bundles only.
+#[cfg(not(feature = "image"))]
+pub fn form(_: &[std::ffi::OsString], _: Option<PathBuf>) -> Result<Form> {
+    Ok(Form::Bundle)
 }
 
 /// What an error line begins with: the verb, and the id where there is one.
@@ -91,15 +107,33 @@ fn id(args: &ArgMatches) -> Result<Id> {
 }
 
 /// All ids given to the verb, checked before any is touched.
-fn ids(args: &ArgMatches) -> Result<Vec<Id>> {
-    args.get_many::<String>("id").unwrap_or_default().map(|id| Id::parse(id)).collect()
+fn ids(invocation: &Invocation) -> Result<Vec<Id>> {
+    let words = invocation.args.get_many::<String>("id").unwrap_or_default();
+    words.map(|word| meant(invocation, &Id::parse(word)?)).collect()
+}
+
+/// What a word means that may be the name of a container made from an image, or the beginning of its id. An id of the runtime's own comes first.
+#[cfg(feature = "image")]
+fn meant(invocation: &Invocation, word: &Id) -> Result<Id> {
+    match images::resolve(invocation, &store(invocation)?, word.as_str())? {
+        Some(id) => Id::parse(&id),
+        None => Ok(word.clone()),
+    }
+}
+
+#[cfg(not(feature = "image"))]
+fn meant(_: &Invocation, word: &Id) -> Result<Id> {
+    Ok(word.clone())
 }
 
 /// The container given to the verb.
 fn container(invocation: &Invocation) -> Result<(Store, Entry, State)> {
     let id = id(&invocation.args)?;
     let store = store(invocation)?;
-    let entry = store.get(id.as_str())?;
+    let entry = match store.find(id.as_str())? {
+        Some(entry) => entry,
+        None => store.get(meant(invocation, &id)?.as_str())?,
+    };
     let state = entry.load()?;
     Ok((store, entry, state))
 }

@@ -16,7 +16,7 @@ const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 pub fn stop(invocation: &Invocation) -> Result<u8> {
     let seconds = invocation.args.get_one::<u64>("time").copied().unwrap_or(10);
     let store = store(invocation)?;
-    for_each(&ids(&invocation.args)?, |id| {
+    for_each(&ids(invocation)?, |id| {
         let entry = store.get(id.as_str())?;
         let state = entry.load()?;
         let found = status::of(&entry, &state);

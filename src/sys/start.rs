@@ -27,6 +27,12 @@ pub fn prepare() -> Result<()> {
         .called(|| "rt_sigaction(SIGPIPE)".into())
 }
 
+/// Standard input becomes `/dev/null`.
+pub fn null_input() -> Result<()> {
+    let null = super::file::open("/dev/null", nix::fcntl::OFlag::O_RDONLY).called(|| "openat(\"/dev/null\")".into())?;
+    nix::unistd::dup2_stdin(&null).called(|| "dup2(/dev/null, 0)".into())
+}
+
 /// Was this program started as root in every respect? Real and effective ids, of user and group; execve(2) copies the saved ones.
 pub fn is_root() -> bool {
     // SAFETY: reads the vector that the kernel has put on the stack.

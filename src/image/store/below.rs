@@ -96,6 +96,27 @@ impl Below {
     }
 }
 
+/// The most that is read of an image's `/etc/passwd` or `/etc/group`.
+const ACCOUNTS: u64 = 4 << 20;
+
+/// The whole of a small file of an image, given by its layers from the lowest to the topmost: `etc/passwd`. Empty where there is none, or no regular one.
+pub fn file(layers: &[PathBuf], path: &str) -> Result<Vec<u8>> {
+    let below = Below::open(layers)?;
+    let parts: Vec<Vec<u8>> = path.split('/').map(|part| part.as_bytes().to_vec()).collect();
+    let Found::Other(index, found) = below.find(&parts)? else { return Ok(Vec::new()) };
+    if found.st_mode & libc::S_IFMT != libc::S_IFREG {
+        return Ok(Vec::new());
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::from(below.fetch(index, path.as_bytes(), OFlag::O_RDONLY)?);
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, ACCOUNTS + 1), &mut bytes)
+        .called(|| format!("read({path:?})"))?;
+    match bytes.len() as u64 > ACCOUNTS {
+        true => Err(crate::error!("the image's /{path} has more than {ACCOUNTS} bytes")),
+        false => Ok(bytes),
+    }
+}
+
 /// Opens a path without links below a root.
 pub fn within(root: &OwnedFd, path: &[u8], flags: OFlag) -> Result<OwnedFd> {
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;

@@ -1,0 +1,139 @@
+//! The verbs on images and on the containers made from them.
+
+pub mod run;
+
+use crate::cli::{Form, Invocation};
+use crate::docker::configure::Pull;
+use crate::docker::{self, Before, here};
+use crate::error;
+use crate::error::Result;
+use crate::image::container::{Containers, Record};
+use crate::image::local;
+use crate::image::manifest::Platform;
+use crate::image::named::Named;
+use crate::image::registry::Registry;
+use crate::image::settings::Settings;
+use crate::image::store::{self, Silent, Store, Stored};
+use crate::state::status::{self, Status};
+use crate::state::store::Store as Runtime;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Where images are: `--store`, `CORTEN_STORE`, or `/var/lib/corten`.
+pub fn store_path(invocation: &Invocation) -> PathBuf {
+    store_at(invocation.global.store.clone())
+}
+
+fn store_at(given: Option<PathBuf>) -> PathBuf {
+    let from_environment = || std::env::var_os("CORTEN_STORE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    given.or_else(from_environment).unwrap_or_else(|| store::DEFAULT.into())
+}
+
+/// Which form the words after `run` have. `store`: `--store`, if it was given.
+pub fn form(words: &[OsString], store: Option<PathBuf>) -> Result<Form> {
+    // Callers that drive us name their bundle, and need not wait for what would not be asked.
+    let is_named =
+        |word: &OsString| word.to_str().is_some_and(|word| word.starts_with("--bundle") || word.starts_with("-b"));
+    let here = match std::env::current_dir() {
+        _ if words.iter().any(is_named) => docker::form::Here::Nothing,
+        Ok(directory) => here::config_json(&directory),
+        Err(_) => docker::form::Here::Nothing,
+    };
+    let path = store_at(store);
+    let known = |word: &str| {
+        path.join("index.json").exists()
+            && Store::open(&path).and_then(|store| store.find(word)).is_ok_and(|found| found.is_some())
+    };
+    Ok(match docker::form::form(words, &here, &known)? {
+        docker::form::Form::Bundle => Form::Bundle,
+        docker::form::Form::Image => Form::Image,
+    })
+}
+
+fn platform(before: &Before) -> Platform {
+    match &before.platform {
+        None => Platform::here(),
+        Some(asked) => {
+            Platform { os: asked.os.clone(), architecture: asked.architecture.clone(), variant: asked.variant.clone() }
+        }
+    }
+}
+
+/// The image that is in the store, if it may be taken from there.
+fn local(store: &Store, text: &str, before: &Before) -> Result<Option<Stored>> {
+    if local::is_path(text) || before.pull == Pull::Always {
+        return Ok(None);
+    }
+    let found = store.find(text)?.filter(|image| {
+        let (os, architecture) = (image.config.os().to_string(), image.config.architecture().to_string());
+        before.platform.as_ref().is_none_or(|asked| asked.os == os && asked.architecture == architecture)
+    });
+    match (found, before.pull) {
+        (None, Pull::Never) => Err(error!("no image {text} here, and --pull=never")),
+        (found, _) => Ok(found),
+    }
+}
+
+/// Fetches the image, or takes it from its path.
+fn obtain(invocation: &Invocation, store: &Store, text: &str, before: &Before) -> Result<Stored> {
+    let platform = platform(before);
+    if local::is_path(text) {
+        return local::add(store, text, &platform, &Silent);
+    }
+    let named = Named::parse(text)?;
+    let _ = invocation;
+    eprintln!("Unable to find image '{}' locally", named.familiar());
+    let registry = Registry::connect(&named, &Settings::load()?)?;
+    let top = registry.resolve(&named)?;
+    store.add(&registry, &top, &platform, Some(&named.to_string()), &Silent).map_err(|e| e.at(named.familiar()))
+}
+
+/// What the user should know, a line each.
+fn report(_: &Invocation, warnings: &[String]) {
+    warnings.iter().for_each(|warning| log::warn!("{warning}"));
+}
+
+/// Removes what killed processes left behind.
+fn sweep(containers: &Containers) -> Result<usize> {
+    containers.sweep(&|id, record| lives(id, record))
+}
+
+/// Does the runtime know of it?
+fn lives(id: &str, record: Option<&Record>) -> bool {
+    record.is_some_and(|record| Runtime::new(record.root.clone()).find(id).is_ok_and(|entry| entry.is_some()))
+}
+
+/// A running container, whose namespaces are to be shared: of an image by its name, of a bundle by its id.
+fn find_running(containers: &Containers, runtime: &Runtime, word: &str) -> Result<docker::configure::Other> {
+    let image = containers.find(word)?;
+    let id = image.as_ref().map_or(word, |container| container.id.as_str());
+    let entry = runtime.find(id)?.ok_or_else(|| error!("no container {word} is running"))?;
+    let state = entry.load()?;
+    let Some(init) = state.init.as_ref().filter(|_| status::of(&entry, &state) == Status::Running) else {
+        return Err(error!("container {word} is not running"));
+    };
+    let hostname = match nix::unistd::gethostname() {
+        Ok(own) => own.to_string_lossy().into_owned(),
+        Err(_) => String::new(),
+    };
+    let config = super::kept_config(&entry)?;
+    Ok(docker::configure::Other {
+        name: word.to_owned(),
+        pid: init.pid,
+        hostname: config.hostname.unwrap_or(hostname),
+        directory: image.map(|container| container.path().to_owned()),
+    })
+}
+
+/// The runtime's id that a word means: an id of the runtime itself before all else, then a name, an id or the beginning of an id of a container made
+/// from an image.
+pub fn resolve(invocation: &Invocation, runtime: &Runtime, word: &str) -> Result<Option<String>> {
+    if runtime.find(word)?.is_some() {
+        return Ok(Some(word.to_owned()));
+    }
+    let path = store_path(invocation);
+    if !Path::new(&path).join("containers").exists() {
+        return Ok(None);
+    }
+    Ok(Containers::open(&path)?.find(word)?.map(|container| container.id))
+}
