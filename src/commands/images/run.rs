@@ -29,7 +29,6 @@ use crate::setup::program::Inherited;
 use crate::setup::rootfs::Way;
 use crate::state::status::boot;
 use crate::sys::process::signal_name;
-use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use std::path::Path;
 use std::time::SystemTime;
@@ -51,10 +50,11 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
 
 /// Docker tells by the exit code whether the program is to blame.
 fn exit_code(e: &Error) -> u8 {
-    match (e.cause.starts_with("process.args"), e.errno) {
-        (true, Some(Errno::ENOENT | Errno::ENOTDIR)) => NOT_FOUND,
-        (true, _) => NOT_EXECUTABLE,
-        _ => OURS,
+    let words = ["no such file or directory", "executable file not found"];
+    match e.cause.strip_prefix("process.args") {
+        Some(cause) if words.iter().any(|words| cause.contains(words)) => NOT_FOUND,
+        Some(_) => NOT_EXECUTABLE,
+        None => OURS,
     }
 }
 
