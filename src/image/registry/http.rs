@@ -216,16 +216,7 @@ impl Client {
             };
             let Some(location) = location else { return Ok(answer) };
             let from = |e: Error| e.at(format!("redirected by {url}"));
-            let next = url.join(&location).map_err(from)?;
-            if next.origin.scheme < url.origin.scheme {
-                return Err(from(error!("from https to {}, which is refused", next.origin)).into());
-            }
-            match (answer.status, &method) {
-                (_, &Method::GET | &Method::HEAD) | (307 | 308, _) => {}
-                (303, _) => method = Method::GET,
-                (status, _) => return Err(from(error!("{method} is answered with {status}")).into()),
-            }
-            url = next;
+            (method, url) = redirected(answer.status, &method, &url, &location).map_err(from)?;
         }
         Err(error!("{}: more than {REDIRECTS} redirects", ask.url).into())
     }
@@ -295,6 +286,19 @@ impl Client {
                 .chain(Watch(patience))
                 .chain(RustlsConnector::default());
         Ok(Agent::with_parts(config.build(), chain, Here::default()))
+    }
+}
+
+/// What a redirect means for the next request (RFC 9110, 15.4). Never from `https` to `http`.
+fn redirected(status: u16, method: &Method, url: &Url, location: &str) -> Result<(Method, Url)> {
+    let next = url.join(location)?;
+    if next.origin.scheme < url.origin.scheme {
+        return Err(error!("from https to {}, which is refused", next.origin));
+    }
+    match (status, method) {
+        (_, &Method::GET | &Method::HEAD) | (307 | 308, _) => Ok((method.clone(), next)),
+        (303, _) => Ok((Method::GET, next)),
+        (status, _) => Err(error!("{method} is answered with {status}")),
     }
 }
 
@@ -380,6 +384,24 @@ mod tests {
         let pauses: Vec<u128> = (1..5).map(|tries| client.pause(tries).as_millis()).collect();
         assert_eq!(pauses, [500, 1000, 2000, 4000]);
         assert_eq!(client.pause(u32::MAX), client.pause(7));
+    }
+
+    #[test]
+    fn redirects_keep_to_tls_and_to_the_method() {
+        let secure = Url::parse("https://r.de/v2/x").unwrap();
+        let next = |status, method: Method, location: &str| {
+            redirected(status, &method, &secure, location).map(|(method, url)| format!("{method} {url}"))
+        };
+        assert_eq!(next(307, Method::GET, "https://cdn.de/y?secret=1").unwrap(), "GET https://cdn.de/y");
+        assert_eq!(next(302, Method::HEAD, "/y").unwrap(), "HEAD https://r.de/y");
+        assert_eq!(next(303, Method::POST, "/y").unwrap(), "GET https://r.de/y");
+        assert_eq!(next(308, Method::PUT, "/y").unwrap(), "PUT https://r.de/y");
+        assert!(next(302, Method::PUT, "/y").unwrap_err().cause.contains("answered with 302"));
+        for down in ["http://r.de/v2/x", "http://127.0.0.1/"] {
+            assert!(next(307, Method::GET, down).unwrap_err().cause.contains("from https to http://"));
+        }
+        let plain = Url::parse("http://r.de/v2/x").unwrap();
+        assert!(redirected(307, &Method::GET, &plain, "https://r.de/y").is_ok());
     }
 
     #[test]
