@@ -40,7 +40,8 @@ pub fn image(seed: u64, architecture: &str, layers: &[usize]) -> Vec<Blob> {
     let config = json!({"os": "linux", "architecture": architecture, "config": {}, "rootfs": {"type": "layers", "diff_ids": diff_ids}});
     let config = Blob::new(CONFIG, config.to_string().into_bytes());
     let descriptors: Vec<&Value> = layers.iter().map(|layer| &layer.descriptor).collect();
-    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config.descriptor, "layers": descriptors});
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config.descriptor, "layers": descriptors});
     let manifest = Blob::new(MANIFEST, manifest.to_string().into_bytes());
     [manifest, config].into_iter().chain(layers).collect()
 }

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Says why a test does not run.
 pub fn has(programs: &[&str]) -> bool {
-    let found = |program: &&&str| std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|d| d.join(program).exists());
+    let found =
+        |program: &&&str| std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|d| d.join(program).exists());
     let missing: Vec<_> = programs.iter().filter(|p| !found(p)).collect();
     if !missing.is_empty() {
         eprintln!("skipped: {missing:?} not installed");
@@ -141,7 +142,20 @@ impl Real {
         let from = format!("oci:{}:it", layout.path().display());
         let to = format!("docker://{}/{name}", self.host);
         let credentials = format!("user:{PASSWORD}");
-        run("skopeo", &["copy", "-q", "--all", "--preserve-digests", "--dest-tls-verify=false", "--dest-creds", &credentials, &from, &to]);
+        run(
+            "skopeo",
+            &[
+                "copy",
+                "-q",
+                "--all",
+                "--preserve-digests",
+                "--dest-tls-verify=false",
+                "--dest-creds",
+                &credentials,
+                &from,
+                &to,
+            ],
+        );
     }
 }
 
@@ -160,8 +174,22 @@ pub fn certificates(dir: &Path) {
     let authority = ["req", "-x509", "-subj", "/CN=test authority", "-keyout", &ca_key, "-out", &ca];
     run("openssl", &[&authority[..], &key].concat());
     let issued = [
-        "req", "-x509", "-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-addext",
-        "basicConstraints=critical,CA:FALSE", "-CA", &ca, "-CAkey", &ca_key, "-keyout", &server_key, "-out", &server,
+        "req",
+        "-x509",
+        "-subj",
+        "/CN=registry",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1,DNS:localhost",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-CA",
+        &ca,
+        "-CAkey",
+        &ca_key,
+        "-keyout",
+        &server_key,
+        "-out",
+        &server,
     ];
     run("openssl", &[&issued[..], &key].concat());
 }

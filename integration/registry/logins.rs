@@ -32,7 +32,10 @@ fn a_login_is_checked_kept_used_and_forgotten() {
     assert_eq!(kept, Kept::File(fs::canonicalize(&path).unwrap()));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
     let registry = Registry::connect(&name, &settings).unwrap();
-    assert_eq!(fetch(&registry, &registry.resolve(&name).unwrap()).unwrap(), layout.bytes(layout.top.digest().as_ref()));
+    assert_eq!(
+        fetch(&registry, &registry.resolve(&name).unwrap()).unwrap(),
+        layout.bytes(layout.top.digest().as_ref())
+    );
     // Others understand what we wrote.
     let (authfile, url) = (path.display().to_string(), format!("docker://{name}"));
     run("skopeo", &["inspect", "--tls-verify=false", "--authfile", &authfile, &url]);
@@ -59,8 +62,12 @@ fn a_helper_keeps_what_the_file_would() {
         "#!/bin/sh\ncase $1 in\nstore) exec cat >{0};;\nget) exec cat {0} || echo credentials not found;;\nerase) exec rm {0};;\nesac\n",
         kept.display()
     );
-    let script = script.replace(&format!("exec cat {0} ||", kept.display()), &format!("[ -e {0} ] && exec cat {0} ||", kept.display()));
-    fs::write(&helper, script.replace("echo credentials not found", "{ echo credentials not found; exit 1; }")).unwrap();
+    let script = script.replace(
+        &format!("exec cat {0} ||", kept.display()),
+        &format!("[ -e {0} ] && exec cat {0} ||", kept.display()),
+    );
+    fs::write(&helper, script.replace("echo credentials not found", "{ echo credentials not found; exit 1; }"))
+        .unwrap();
     fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", real.dir.path().display(), std::env::var("PATH").unwrap());
     settings.environment = vec![("PATH".into(), path.into())];

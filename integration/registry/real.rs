@@ -20,7 +20,10 @@ fn http_on_this_machine_needs_no_settings() {
     let name = named(&format!("{}/a/b:1", real.host));
     let registry = Registry::connect(&name, &settings(real.dir.path())).unwrap();
     let top = registry.resolve(&name).unwrap();
-    assert_eq!((top.digest(), top.size(), top.media_type()), (layout.top.digest(), layout.top.size(), layout.top.media_type()));
+    assert_eq!(
+        (top.digest(), top.size(), top.media_type()),
+        (layout.top.digest(), layout.top.size(), layout.top.media_type())
+    );
     let manifest: ImageManifest = serde_json::from_slice(&fetch(&registry, &top).unwrap()).unwrap();
     assert_eq!(manifest.layers().len(), 3);
     for blob in manifest.layers().iter().chain([manifest.config()]) {
@@ -164,7 +167,10 @@ fn mirrors_are_asked_in_order_and_then_the_registry() {
     settings.mirrors.insert("127.0.0.1:2".into(), vec![mirror(&real.host)]);
     let e = Registry::connect(&name, &settings).unwrap().resolve(&name).unwrap_err();
     assert!(e.cause.contains("127.0.0.1:2: connection refused"), "{e}");
-    assert!(e.details.iter().any(|line| line.contains(&format!("mirror {}: the registry does not have it", real.host))), "{e}");
+    assert!(
+        e.details.iter().any(|line| line.contains(&format!("mirror {}: the registry does not have it", real.host))),
+        "{e}"
+    );
 }
 
 #[test]

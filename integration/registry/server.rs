@@ -88,7 +88,8 @@ impl Server {
                 if ended.load(Relaxed) {
                     break;
                 }
-                let (stream, requests, answer, ended) = (stream.unwrap(), requests.clone(), answer.clone(), ended.clone());
+                let (stream, requests, answer, ended) =
+                    (stream.unwrap(), requests.clone(), answer.clone(), ended.clone());
                 workers.push(std::thread::spawn(move || {
                     let _ = serve(stream, &requests, &*answer, &ended);
                 }));
