@@ -250,7 +250,7 @@ fn a_push_to_a_faulty_registry_ends() {
             "POST" => Reply::new(202, "").header("location", "/upload?state=s3cret"),
             _ => Reply::new(201, "").manner(manner),
         });
-        settings.patience.answer = Duration::from_millis(500);
+        settings.patience.answer = Duration::from_millis(50);
         let e = push(&settings, &name);
         assert!(e.contains(words) && !e.contains("s3cret"), "{manner:?}: {e}");
     }

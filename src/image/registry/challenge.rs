@@ -28,7 +28,7 @@ pub fn parse(header: &str) -> Vec<Challenge> {
     let mut rest = header;
     loop {
         rest = rest.trim_start_matches([' ', '\t', ',']);
-        let end = rest.find(|c: char| matches!(c, ' ' | '\t' | ',' | '=')).unwrap_or(rest.len());
+        let end = rest.find([' ', '\t', ',', '=']).unwrap_or(rest.len());
         if end == 0 {
             break;
         }

@@ -27,6 +27,9 @@ use ureq::{Agent, Body, SendBody, Timeout};
 /// How many redirects are followed.
 const REDIRECTS: usize = 5;
 
+/// So many times as long as otherwise the answer to an upload may take: registries put a blob together and hash it before they answer.
+const AFTER_UPLOAD: u32 = 10;
+
 /// What is asked.
 pub struct Ask<'a> {
     /// GET, HEAD, POST, PUT.
@@ -241,7 +244,10 @@ impl Client {
             Content::Stream(length, open) => {
                 let mut reader = open()?.take(*length);
                 request = request.header("content-length", length.to_string());
-                agent.run(request.body(SendBody::from_reader(&mut reader)).map_err(wrong)?)
+                let request = request.body(SendBody::from_reader(&mut reader)).map_err(wrong)?;
+                let patience = Some(self.settings.patience.answer * AFTER_UPLOAD);
+                let config = agent.configure_request(request);
+                agent.run(config.timeout_recv_response(patience).timeout_per_read(patience).build())
             }
         };
         match answered {

@@ -2,7 +2,8 @@
 //!
 //! A limit for each read(2) is not enough: a byte every 29 seconds passes it, and a megabyte takes a year. A limit for a whole answer does not
 //! fit either, because it depends on the size and on how fast the reader takes it. So time is counted only while we wait for data, below TLS where
-//! a drip cannot hide in a half-filled record, and within each `stall` of it at least `least` bytes must come. Sending something starts anew: an answer may let us wait.
+//! a drip cannot hide in a half-filled record, and within each `stall` of it at least `least` bytes must come. Sending something starts anew, and
+//! a few long waits are no drip: a server may think before it answers, which has its own limit.
 //!
 //! By hand, against `nc -l` that is fed slowly: `curl --speed-time 30 --speed-limit 500 http://…`.
 
@@ -32,7 +33,11 @@ struct Pace {
     least: u64,
     waited: Duration,
     came: u64,
+    reads: u32,
 }
+
+/// Fewer reads than these are no drip.
+const FEW: u32 = 4;
 
 /// What is thought of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,21 +48,22 @@ enum Verdict {
 
 impl Pace {
     fn new(patience: &Patience) -> Self {
-        Pace { stall: patience.stall, least: patience.least, waited: Duration::ZERO, came: 0 }
+        Pace { stall: patience.stall, least: patience.least, waited: Duration::ZERO, came: 0, reads: 0 }
     }
 
     fn begin(&mut self) {
-        (self.waited, self.came) = (Duration::ZERO, 0);
+        (self.waited, self.came, self.reads) = (Duration::ZERO, 0, 0);
     }
 
     /// Something came, or nothing.
     fn note(&mut self, waited: Duration, came: u64) -> Verdict {
         self.waited += waited;
         self.came += came;
+        self.reads += 1;
         if self.came >= self.least {
             self.begin();
         }
-        if self.waited > self.stall { Verdict::Dripping } else { Verdict::Alive }
+        if self.waited > self.stall && self.reads >= FEW { Verdict::Dripping } else { Verdict::Alive }
     }
 }
 
@@ -127,7 +133,7 @@ mod tests {
         let mut pace = Pace::new(&patience);
         assert_eq!(pace.note(9 * second, 1), Verdict::Alive);
         pace.begin();
-        assert_eq!(pace.note(9 * second, 1), Verdict::Alive);
-        assert_eq!(pace.note(2 * second, 1), Verdict::Dripping);
+        assert_eq!([1; 3].map(|_| pace.note(9 * second, 1)), [Verdict::Alive; 3]);
+        assert_eq!(pace.note(second, 1), Verdict::Dripping);
     }
 }
