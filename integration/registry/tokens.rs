@@ -133,8 +133,9 @@ fn redirects_get_no_credentials() {
     let dir = tempfile::tempdir().unwrap();
     let blobs = sample();
     let (elsewhere, _, _) = plain(move |request| match request.path.contains("/locked/") {
-        // It would like to have them.
-        true => Reply::new(401, "").header("www-authenticate", "Basic realm=\"give\""),
+        // It would like to have them, and has a token server for that.
+        true => Reply::new(401, "")
+            .header("www-authenticate", format!("Bearer realm=\"http://{}/give\"", request.header("host").unwrap())),
         false => well(&blobs, request),
     });
     let to = elsewhere.host.clone();
