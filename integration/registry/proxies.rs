@@ -65,4 +65,14 @@ fn a_registry_behind_a_proxy() {
     settings.proxies.http = Some("http://me:pr0xy@127.0.0.1:1".into());
     let e = Registry::connect(&name, &settings).unwrap().resolve(&name).unwrap_err().to_string();
     assert!(e.contains("ECONNREFUSED") && !e.contains("pr0xy"), "{e}");
+    // A proxy that is said to have TLS, and has none.
+    let dir = tempfile::tempdir().unwrap();
+    if !crate::kit::has(&["openssl"]) {
+        return;
+    }
+    crate::kit::certificates(dir.path());
+    settings.authorities = Some(dir.path().join("ca.crt"));
+    settings.proxies.http = Some(format!("https://me:pr0xy@{}", server.host));
+    let e = Registry::connect(&name, &settings).unwrap().resolve(&name).unwrap_err().to_string();
+    assert!(!e.contains("pr0xy") && e.contains("registry.test:5000"), "{e}");
 }

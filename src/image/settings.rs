@@ -187,7 +187,7 @@ impl Settings {
     /// Takes what the environment says.
     pub fn obey(&mut self, environment: Environment<'_>) {
         let path = |name: &str| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        // Both spellings are in use; curl and Go prefer the one in capitals for all but HTTP_PROXY, which a CGI's client could set.
+        // Both spellings are in use.
         let either = |upper: &str| {
             let value = environment(upper).or_else(|| environment(&upper.to_ascii_lowercase()))?;
             Some(value.into_string().ok()?.trim().to_owned()).filter(|value| !value.is_empty())
@@ -207,9 +207,16 @@ impl Settings {
         self.plain_http.iter().any(|plain| plain == authority)
     }
 
-    /// The certificate of the private authority of this `HOST[:PORT]`, there or not.
-    pub fn authority_of(&self, authority: &str) -> PathBuf {
-        self.certs.join(authority).join("ca.crt")
+    /// Where the certificate of the private authority of this `HOST[:PORT]` would be, there or not. The port of HTTPS may be written or not.
+    pub fn authorities_of(&self, authority: &str) -> Vec<PathBuf> {
+        let bare = authority.strip_suffix(":443").unwrap_or(authority);
+        let mut names = vec![authority.to_owned()];
+        if bare != authority {
+            names.push(bare.to_owned());
+        } else if authority.ends_with(']') || !authority.contains(':') {
+            names.push(format!("{authority}:443"));
+        }
+        names.iter().map(|name| self.certs.join(name).join("ca.crt")).collect()
     }
 }
 
@@ -312,6 +319,19 @@ mod tests {
             (None, Some(Path::new("/root/.docker")))
         );
         assert!(!format!("{settings:?}").contains("pass"));
+    }
+
+    #[test]
+    fn authorities_are_by_host_and_port() {
+        let settings = Settings::default();
+        let names = |authority: &str| -> Vec<String> {
+            let paths = settings.authorities_of(authority);
+            paths.iter().map(|p| p.strip_prefix(CERTS).unwrap().display().to_string()).collect()
+        };
+        assert_eq!(names("a.de"), ["a.de/ca.crt", "a.de:443/ca.crt"]);
+        assert_eq!(names("a.de:443"), ["a.de:443/ca.crt", "a.de/ca.crt"]);
+        assert_eq!(names("[::1]"), ["[::1]/ca.crt", "[::1]:443/ca.crt"]);
+        assert_eq!(names("[::1]:5000"), ["[::1]:5000/ca.crt"]);
     }
 
     #[test]

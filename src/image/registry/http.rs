@@ -1,6 +1,6 @@
 //! Requests, with all that can go wrong between two machines: redirects, cut connections, busy servers.
 //!
-//! Three layers, each a function: [`Client::once`] is one exchange, [`Client::follow`] goes where a redirect leads, [`Client::send`] tries again
+//! Three layers, each a function: `once` is one exchange, [`Client::follow`] goes where a redirect leads, [`Client::send`] tries again
 //! where that may help. Redirects are followed here and not by the HTTP library, because what may not happen is ours to say: credentials never go to
 //! another origin, and no way leads from `https` to `http`.
 //!
@@ -9,7 +9,7 @@
 //! A further try may help after 429 and 5xx, a connection that was cut, and a time-out. It does not after a refused connection, a name that is not known,
 //! or a certificate that is not trusted: those are told at once.
 
-use super::url::{Origin, Url};
+use super::url::{Origin, Scheme, Url};
 use super::watch::{Here, Watch};
 use super::{proxy, trust};
 use crate::error;
@@ -22,7 +22,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use ureq::http::{HeaderMap, Method, Request, Response};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, RustlsConnector, TcpConnector};
-use ureq::{Agent, Body, SendBody, Timeout};
+use ureq::{Agent, Body, ProxyProtocol, SendBody, Timeout};
 
 /// How many redirects are followed.
 const REDIRECTS: usize = 5;
@@ -269,6 +269,10 @@ impl Client {
 
     fn new_agent(&self, origin: &Origin) -> Result<Agent> {
         let patience = self.settings.patience;
+        let proxy = proxy::proxy_for(origin, &self.settings.proxies)?;
+        // The way to a proxy may have TLS where the rest has none.
+        let tls =
+            origin.scheme == Scheme::Https || proxy.as_ref().is_some_and(|p| p.protocol() == ProxyProtocol::Https);
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -276,14 +280,14 @@ impl Client {
             .user_agent(concat!("corten/", env!("CARGO_PKG_VERSION")))
             // A blob is what its digest says: nobody shall compress it on the way.
             .accept_encoding("identity")
-            .proxy(proxy::proxy_for(origin, &self.settings.proxies)?)
+            .proxy(proxy)
             .timeout_connect(Some(patience.connect))
             .timeout_recv_response(Some(patience.answer))
             .timeout_per_read(Some(patience.stall.max(patience.answer)))
             .timeout_per_write(Some(patience.stall))
             .max_idle_connections(16)
             .max_idle_connections_per_host(8);
-        if origin.scheme == super::url::Scheme::Https {
+        if tls {
             config = config.tls_config(trust::trusted(&origin.authority, &self.settings)?);
         }
         let chain =

@@ -147,7 +147,7 @@ impl Place {
         let settings = &client.settings;
         let origin = if settings.is_plain(authority) {
             plain
-        } else if !is_loopback(authority) || settings.authority_of(authority).exists() {
+        } else if !is_loopback(authority) || settings.authorities_of(authority).iter().any(|path| path.exists()) {
             secure
         } else {
             match client.follow(&Ask::new(Method::GET, Url::new(&secure, "/v2/")).redirects(Redirects::Refuse)) {

@@ -32,7 +32,9 @@ pub fn trusted(authority: &str, settings: &Settings) -> Result<TlsConfig> {
             BUNDLES.iter().find_map(|path| certificates(Path::new(path)).transpose()).transpose()?.unwrap_or_default()
         }
     };
-    all.extend(certificates(&settings.authority_of(authority))?.unwrap_or_default());
+    for path in settings.authorities_of(authority) {
+        all.extend(certificates(&path)?.unwrap_or_default());
+    }
     // This machine may be asked whether it speaks TLS at all.
     if all.is_empty() && !is_loopback(authority) {
         let e = error!("no file of trusted authorities was found, so no registry can be trusted");
