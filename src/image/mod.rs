@@ -5,6 +5,9 @@
 //! hashes a layer, `archive` cuts it into entries (`pax`, `name`), `apply` makes them below a descriptor (`xattr`, `prune`), and `config`
 //! writes what the image says about its program (`user`). `unpack` is the sequence, `bundle` makes it all or nothing.
 //!
+//! From a registry: `named` says which image is meant, `settings` and `credentials` how its registry is reached, `registry` gets and sends
+//! it. A `source` is whatever gives blobs.
+//!
 //! By hand: `skopeo copy docker://busybox oci:images:busybox; umoci unpack --image images:busybox bundle`.
 //!
 //! What goes wrong: all of this is a stranger's. Names lead out of the root, links lie in wait for the next entry, sizes disagree,
