@@ -1,9 +1,10 @@
 //! Pushing to docker-registry, and what skopeo finds there.
 
 use crate::images::{double, single};
-use crate::kit::{Layout, Real, Speaks, Wants, has, named, run, settings};
-use corten::image::registry::Registry;
+use crate::kit::{Layout, PASSWORD, Real, Speaks, Wants, has, named, run, settings};
+use corten::image::credentials::Secret;
 use corten::image::registry::push::{How, Pushed};
+use corten::image::registry::{Registry, login};
 use std::sync::Mutex;
 
 fn push(real: &Real, layout: &Layout, name: &str, near: Option<&str>) -> corten::error::Result<Vec<How>> {
@@ -45,4 +46,27 @@ fn an_index_goes_with_all_that_it_names() {
     assert_eq!(told, [How::Sent; 5]);
     let tags = run("skopeo", &["list-tags", "--tls-verify=false", &format!("docker://{}/two", real.host)]);
     assert!(tags.contains("\"1\""), "{tags}");
+}
+
+#[test]
+fn a_push_with_tls_and_a_login() {
+    if !has(&["docker-registry", "skopeo", "openssl", "htpasswd"]) {
+        return;
+    }
+    let (real, layout) = (Real::start(Speaks::Https, Wants::Login), single(3, &[2_000_000, 10]));
+    let settings = settings(real.dir.path());
+    real.trust(&settings);
+    let name = named(&format!("{}/x:1", real.host));
+    let told = Mutex::new(Vec::new());
+    let tell = |_: &_, how| told.lock().unwrap().push(how);
+    let push = || {
+        let pushed = Pushed { source: &layout, top: &layout.top, near: None, told: &tell };
+        Registry::connect(&name, &settings).unwrap().push(&name, &pushed)
+    };
+    assert!(push().unwrap_err().cause.contains("it wants a login"));
+    login::login(&real.host, "user", Secret(PASSWORD.into()), &settings).unwrap();
+    push().unwrap();
+    assert_eq!(*told.lock().unwrap(), [How::Sent; 3]);
+    let resolved = Registry::connect(&name, &settings).unwrap().resolve(&name).unwrap();
+    assert_eq!(resolved.digest(), layout.top.digest());
 }

@@ -294,4 +294,15 @@ mod tests {
             assert!(e.contains(words), "{text}: {e}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn both_forms_of_any_name_mean_it(text in "[a-zA-Z0-9._:@/\\-\\[\\]%? ]{0,40}") {
+            if let Ok(named) = Named::parse(&text) {
+                proptest::prop_assert_eq!(Named::parse(&named.to_string()), Ok(named.clone()));
+                proptest::prop_assert_eq!(Named::parse(&named.familiar()), Ok(named.clone()));
+                proptest::prop_assert!(!named.repository.split('/').any(|c| matches!(c, "" | "." | "..")));
+            }
+        }
+    }
 }

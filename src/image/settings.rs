@@ -137,17 +137,22 @@ impl Default for Settings {
 impl Settings {
     /// The process's environment and the file that it names, or [`FILE`].
     pub fn load() -> Result<Self> {
-        let environment = |name: &str| std::env::var_os(name);
-        let named = environment("CORTEN_REGISTRIES").filter(|path| !path.is_empty());
-        let path = named.clone().map_or_else(|| FILE.into(), PathBuf::from);
-        let mut settings = match std::fs::read_to_string(&path) {
+        let mut settings = Settings::load_with(&|name| std::env::var_os(name))?;
+        let all = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        settings.environment = all.collect();
+        Ok(settings)
+    }
+
+    /// The same with this environment. Only [`FILE`] may be missing; a file that was named may not.
+    pub fn load_with(environment: Environment<'_>) -> Result<Self> {
+        let named = environment("CORTEN_REGISTRIES").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let path = named.as_deref().unwrap_or(Path::new(FILE));
+        let mut settings = match std::fs::read_to_string(path) {
             Ok(text) => Settings::parse(&text).map_err(|e| e.at(path.display()))?,
             Err(e) if e.kind() == ErrorKind::NotFound && named.is_none() => Settings::default(),
             Err(e) => return Err(error!("{}: {}", path.display(), io_words(&e))),
         };
-        settings.obey(&environment);
-        settings.environment =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
+        settings.obey(environment);
         Ok(settings)
     }
 
@@ -262,12 +267,6 @@ pub fn host_of(authority: &str) -> &str {
     }
 }
 
-/// The file as a path that can be told: tests and flags name another.
-pub fn read(path: &Path) -> Result<Settings> {
-    let text = std::fs::read_to_string(path).map_err(|e| error!("{}: {}", path.display(), io_words(&e)))?;
-    Settings::parse(&text).map_err(|e| e.at(path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,6 +318,18 @@ mod tests {
             (None, Some(Path::new("/root/.docker")))
         );
         assert!(!format!("{settings:?}").contains("pass"));
+    }
+
+    #[test]
+    fn another_file_may_be_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let load = |path: &Path| Settings::load_with(&|name| (name == "CORTEN_REGISTRIES").then(|| path.into()));
+        std::fs::write(file.path(), "plain-http = [\"r.lan:5000\"]").unwrap();
+        assert!(load(file.path()).unwrap().is_plain("r.lan:5000"));
+        std::fs::write(file.path(), "\nplain = 1").unwrap();
+        let e = load(file.path()).unwrap_err().cause;
+        assert_eq!(e, format!("{}: line 2: plain: this key is not known", file.path().display()));
+        assert!(load(Path::new("/nowhere/registries.toml")).unwrap_err().cause.contains("ENOENT"));
     }
 
     #[test]

@@ -114,4 +114,11 @@ mod tests {
             assert_eq!(parse(header), expected, "{header}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_header_comes_to_an_end(header in "[a-zB \\t,=\"\\\\]{0,60}") {
+            parse(&header);
+        }
+    }
 }
