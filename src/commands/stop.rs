@@ -3,8 +3,8 @@
 use super::delete::{ended_within, wait_gone};
 use super::{for_each, ids, store};
 use crate::cli::Invocation;
-use crate::commands::kill::parse_signal;
 use crate::error::Result;
+use crate::input::signal;
 use crate::state::status::{self, Status};
 use crate::sys::process::pidfd_send_signal;
 
@@ -24,7 +24,7 @@ pub fn stop(invocation: &Invocation) -> Result<u8> {
             // A stopped container is what was asked for; processes without an init are ended all the same.
             return Ok(state.cgroup.kill_all(libc::SIGKILL)?);
         };
-        let signal = state.annotations.get(STOP_SIGNAL).map_or(Ok(libc::SIGTERM), |word| parse_signal(word))?;
+        let signal = state.annotations.get(STOP_SIGNAL).map_or(Ok(libc::SIGTERM), |word| signal::parse(word))?;
         let _ = pidfd_send_signal(&pidfd, signal);
         if found == Status::Paused {
             state.cgroup.thaw()?;

@@ -9,6 +9,7 @@ mod keys;
 pub mod names;
 pub mod overrides;
 mod place;
+pub mod signal;
 mod spec;
 pub mod template;
 pub mod user;

@@ -157,7 +157,8 @@ impl Overrides {
     }
 }
 
-fn apply_variable(entry: &str, caller: &BTreeMap<String, String>, env: &mut Vec<String>) -> Result<()> {
+/// Sets one variable, `KEY=VALUE`; or `KEY`, which takes the caller's value, and removes the variable where the caller has none.
+pub fn apply_variable(entry: &str, caller: &BTreeMap<String, String>, env: &mut Vec<String>) -> Result<()> {
     let (name, value) = match entry.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (entry, caller.get(entry).map(String::as_str)),
@@ -414,19 +415,29 @@ fn tmpfs(mount: Mount, words: &Words, readonly: bool) -> Result<Mount> {
     Ok(Mount { kind: "tmpfs".to_owned(), source: Some("tmpfs".into()), options, ..mount })
 }
 
-/// `64m`, `1g`, `65536`, `64MiB`: powers of 1024, as Docker reads them.
-fn bytes(text: &str) -> Option<u64> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(end);
-    let shift = match unit.to_ascii_lowercase().as_str() {
+/// `64m`, `1.5g`, `65536`, `64MiB`, `64 mb`: powers of 1024, as Docker reads them. What is left of a byte is dropped.
+pub fn bytes(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let shift = match unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase().as_str() {
         "" | "b" => 0,
         "k" | "kb" | "kib" => 10,
         "m" | "mb" | "mib" => 20,
         "g" | "gb" | "gib" => 30,
         "t" | "tb" | "tib" => 40,
+        "p" | "pb" | "pib" => 50,
         _ => return None,
     };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+    let (whole, fraction) = match number.split_once('.') {
+        None => (number, 0),
+        // Nine digits are more than anybody writes, and fit.
+        Some((whole, digits)) if (1..=9).contains(&digits.len()) => (
+            whole,
+            (digits.parse::<u64>().ok()? << shift.min(30)) / 10_u64.pow(digits.len() as u32) << (shift - shift.min(30)),
+        ),
+        Some(_) => return None,
+    };
+    whole.parse::<u64>().ok()?.checked_mul(1 << shift)?.checked_add(fraction)
 }
 
 /// The fields of one line of comma-separated values; a field in double quotes may hold commas, and `""` for a quote.
