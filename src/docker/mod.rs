@@ -9,14 +9,20 @@
 //! By hand: `docker run -m 64m --cpus 0.5 -d --name w busybox sleep 9; docker inspect w`, and the configuration that the runtime gets lies in
 //! `/run/containerd/io.containerd.runtime.v2.task/moby/ID/config.json`.
 //!
-//! Everything here is pure: what has to be asked of the machine comes in as [`Facts`], and what has to be done goes out in [`Container`].
+//! Everything here is pure but `here`: what has to be asked of the machine comes in as [`Facts`], and what has to be done goes out in [`Container`].
 //!
 //! What goes wrong: an option that is read and then forgotten is worse than one that is refused. So what is parsed works; the rest is an
 //! error that names the option and its value.
 
+mod columns;
 pub mod configure;
 mod defaults;
-pub mod files;
+mod files;
+pub mod filter;
+pub mod form;
+pub mod format;
+pub mod here;
+pub mod human;
 mod limits;
 mod mounts;
 pub mod names;
@@ -26,6 +32,7 @@ mod privileges;
 mod process;
 pub mod seccomp;
 
+pub use columns::aligned;
 pub use configure::{Before, Container, Facts, before, configure};
 pub use options::{Options, arguments};
 

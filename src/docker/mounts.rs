@@ -162,7 +162,7 @@ fn tmpfs(text: &str) -> Result<Mount> {
                 // The kernel counts in percent too, and knows no unit beyond one letter.
                 let value = match (key, bytes(value)) {
                     ("size", Some(size)) => size.to_string(),
-                    ("size", None) if !value.strip_suffix('%').is_some_and(|n| n.parse::<u8>().is_ok()) => {
+                    ("size", None) if value.strip_suffix('%').is_none_or(|n| n.parse::<u8>().is_err()) => {
                         return Err(error!("{} is not a size as 64m", quote(value)));
                     }
                     _ => value.to_owned(),

@@ -125,7 +125,7 @@ pub fn resolve(word: &str, entries: &[Entry]) -> Result<Option<usize>> {
                     .filter(|other| *other != at)
                     .map(|other| common(entries[*other].id, entries[*at].id) + 1)
                     .max();
-                let digits = apart.unwrap_or(SHOWN).max(SHOWN).min(DIGITS);
+                let digits = apart.unwrap_or(SHOWN).clamp(SHOWN, DIGITS);
                 format!("{} ({})", &entries[*at].id[..digits], entries[*at].name.unwrap_or_default())
             };
             let all: Vec<String> = found.iter().map(shown).collect();

@@ -273,10 +273,10 @@ impl Options {
     /// not given.
     pub fn typed(matches: &ArgMatches) -> Result<Options> {
         let flag = |name: &str| matches.try_get_one::<bool>(name).ok().flatten().copied().unwrap_or_default();
-        let one = |name: &str| matches.try_get_many::<String>(name).ok().flatten().and_then(|all| all.last().cloned());
         let many = |name: &str| -> Vec<String> {
             matches.try_get_many::<String>(name).ok().flatten().unwrap_or_default().cloned().collect()
         };
+        let one = |name: &str| many(name).pop();
         refuse(&flag, &one, &many)?;
         let mut words = many("words").into_iter();
         let image = match one("image") {

@@ -70,7 +70,10 @@ const ALLOWED: [(When, &str); 39] = [
         Always,
         "brk mmap mmap2 munmap mremap mprotect madvise mincore msync mlock mlock2 mlockall munlock munlockall membarrier mseal remap_file_pages",
     ),
-    (Always, "memfd_create memfd_secret map_shadow_stack pkey_alloc pkey_free pkey_mprotect process_mrelease"),
+    (
+        Always,
+        "memfd_create memfd_secret cachestat map_shadow_stack pkey_alloc pkey_free pkey_mprotect process_mrelease",
+    ),
     // Processes and threads.
     (
         Always,
@@ -238,7 +241,8 @@ pub fn default(capabilities: u64, arch: Arch) -> Value {
 }
 
 /// Keys of a rule that OCI knows, and of conditions that it does not.
-const RULE_KEYS: [&str; 8] = ["names", "name", "action", "errnoRet", "args", "includes", "excludes", "comment"];
+const RULE_KEYS: [&str; 9] =
+    ["names", "name", "action", "errnoRet", "errno", "args", "includes", "excludes", "comment"];
 const CONDITION_KEYS: [&str; 3] = ["caps", "arches", "minKernel"];
 
 /// A profile in Docker's format, or in OCI's, as `linux.seccomp`: conditions are judged, and disappear. Pure.
@@ -281,6 +285,10 @@ impl Context {
             return Err(error!("{} is unknown", super::quote(key)));
         }
         rule.remove("comment");
+        // Podman's profiles have the errno's name beside its number.
+        if rule.remove("errno").is_some_and(|name| name != json!("")) && !rule.contains_key("errnoRet") {
+            return Err(error!("has errno without errnoRet"));
+        }
         let (includes, excludes) = (condition(rule.remove("includes"))?, condition(rule.remove("excludes"))?);
         let holds = |name: &String| caps::number(name).is_some_and(|number| self.capabilities & 1 << number != 0);
         let here = |name: &String| name == self.machine;

@@ -431,10 +431,10 @@ pub fn bytes(text: &str) -> Option<u64> {
     let (whole, fraction) = match number.split_once('.') {
         None => (number, 0),
         // Nine digits are more than anybody writes, and fit.
-        Some((whole, digits)) if (1..=9).contains(&digits.len()) => (
-            whole,
-            (digits.parse::<u64>().ok()? << shift.min(30)) / 10_u64.pow(digits.len() as u32) << (shift - shift.min(30)),
-        ),
+        Some((whole, digits)) if (1..=9).contains(&digits.len()) => {
+            let fraction = (digits.parse::<u128>().ok()? << shift) / 10_u128.pow(digits.len() as u32);
+            (whole, u64::try_from(fraction).ok()?)
+        }
         Some(_) => return None,
     };
     whole.parse::<u64>().ok()?.checked_mul(1 << shift)?.checked_add(fraction)

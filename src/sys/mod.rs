@@ -19,6 +19,7 @@ pub mod net;
 pub mod path;
 pub mod process;
 pub mod procfs;
+pub mod random;
 pub mod seal;
 pub mod seccomp;
 pub mod share;
