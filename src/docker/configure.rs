@@ -214,7 +214,7 @@ pub fn configure(image: &ImageConfiguration, options: &Options, facts: &Facts) -
         "namespaces": namespaces.written(),
         "resources": resources,
         "devices": nodes,
-        "sysctl": limits::sysctl(options)?,
+        "sysctl": limits::sysctl(options, &namespaces.network)?,
     });
     if let Some(parent) = options.cgroup_parent.as_deref().filter(|parent| !parent.is_empty()) {
         linux["cgroupsPath"] =

@@ -6,6 +6,8 @@
 //! memory allows the same again as swap. A limit of swap alone has no meaning, and is refused.
 
 use super::configure::Facts;
+use super::defaults::NETWORK_SYSCTLS;
+use super::network::Namespace;
 use super::options::Options;
 use super::wrong;
 use crate::error;
@@ -279,8 +281,11 @@ fn node(device: &Device, inside: &Path) -> Value {
 }
 
 /// `linux.sysctl`. Whether one belongs to a namespace of the container is judged with the whole configuration.
-pub fn sysctl(options: &Options) -> Result<Map<String, Value>> {
+pub fn sysctl(options: &Options, network: &Namespace) -> Result<Map<String, Value>> {
     let mut sysctl = Map::new();
+    if *network == Namespace::Own {
+        sysctl.extend(NETWORK_SYSCTLS.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))));
+    }
     for text in &options.sysctl {
         let (key, value) = text.split_once('=').ok_or_else(|| wrong("--sysctl", text, "has no `=`"))?;
         if key.is_empty() {
