@@ -25,6 +25,10 @@ fn begin(words: Vec<OsString>) -> u8 {
     if let Err(failure) = sys::start::prepare() {
         return fail("", &Error::from(failure).at("standard streams"), 1);
     }
+    #[cfg(feature = "image")]
+    if commands::init::is_asked(&words) {
+        return commands::init::init(&words);
+    }
     let invocation = match cli::parse(words) {
         Ok(invocation) => cli::Invocation { began: (sys::clock::handed_on().unwrap_or(began), began), ..invocation },
         Err(cli::Stop::Text(text)) => {

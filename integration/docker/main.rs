@@ -1,5 +1,6 @@
-//! What Docker has, beside what we have of it: its profile of system calls, and the configuration that its daemon hands to a runtime.
+//! What Docker has, beside what we have of it: its profile of system calls, the configuration that its daemon hands to a runtime, and its init.
 mod daemon;
+mod init;
 #[path = "../seccomp/profile.rs"]
 mod profile;
 mod seccomp;

@@ -4,6 +4,8 @@ mod create;
 mod delete;
 mod exec;
 mod explain;
+#[cfg(feature = "image")]
+pub mod init;
 mod inspect;
 mod kill;
 mod list;

@@ -195,6 +195,23 @@ pub fn wait(pidfd: impl AsFd) -> nix::Result<End> {
     }
 }
 
+/// Reaps one child that has ended, whichever: its pid and how. `None`: none has; `ECHILD`: there is none. (nix's waitpid has no word for a real-time
+/// signal, and forgets who was ended by one.)
+pub fn reap_any() -> nix::Result<Option<(i32, End)>> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the status is written to a local variable.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        return match check(pid.into()) {
+            Err(Errno::EINTR) => continue,
+            Err(errno) => Err(errno),
+            Ok(0) => Ok(None),
+            Ok(_) if libc::WIFEXITED(status) => Ok(Some((pid, End::Exited(libc::WEXITSTATUS(status) as u8)))),
+            Ok(_) => Ok(Some((pid, End::Killed(libc::WTERMSIG(status))))),
+        };
+    }
+}
+
 /// `SIGTERM`, `SIGRTMIN+3`, or the number. The kernel's real-time signals begin at 32; glibc and musl keep the first for themselves and count from 34 and 35.
 pub fn signal_name(number: i32) -> String {
     match Signal::try_from(number) {

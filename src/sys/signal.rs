@@ -3,6 +3,7 @@
 //! libc's sets leave out the real-time signals that it keeps for itself; a signal to forward may be any of the 64.
 
 use super::check;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -49,6 +50,31 @@ pub fn next(descriptor: impl AsFd) -> nix::Result<i32> {
     check(unsafe { libc::read(fd, info.as_mut_ptr().cast(), size_of::<libc::signalfd_siginfo>()) } as libc::c_long)?;
     // SAFETY: made of integers, so zeroed is valid, and the read has filled it in.
     Ok(unsafe { info.assume_init_ref().ssi_signo } as i32)
+}
+
+/// Waits until such a descriptor has a signal.
+pub fn wait_readable(descriptor: impl AsFd) -> nix::Result<()> {
+    let mut wanted = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut wanted, PollTimeout::NONE) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The program of `command` will be in a process group of its own, in the foreground of the terminal that standard input is, if it is one, with no signal
+/// blocked and SIGPIPE ending it again.
+pub fn prepare_foreground(command: &mut Command) {
+    let prepare = || {
+        // SAFETY: takes integers; std's own standard input is open, or the second call fails. SIGTTOU is still blocked, or it would stop who
+        // is not in the foreground yet.
+        unsafe {
+            libc::setpgid(0, 0);
+            libc::tcsetpgrp(0, libc::getpid());
+        }
+        reset(libc::SIGPIPE).and_then(|()| set_blocked(0)).map_err(Into::into)
+    };
+    // SAFETY: between fork and exec the closure makes five system calls and allocates nothing.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// The program of `command` will start with no signal blocked (std alone would let it inherit ours), and be killed when this process dies.
