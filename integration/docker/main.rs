@@ -3,4 +3,5 @@ mod daemon;
 mod init;
 #[path = "../seccomp/profile.rs"]
 mod profile;
+mod run;
 mod seccomp;
