@@ -1,6 +1,8 @@
+use super::super::options::{OPTIONS, Takes};
 use super::*;
 use crate::input::config::{DeviceKind, NamespaceKind};
 use crate::setup::caps;
+use proptest::prelude::*;
 
 const ID: &str = "abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789";
 
@@ -303,13 +305,31 @@ fn what_cannot_work_names_its_option() {
 fn what_is_known_before_the_image() {
     let caller = Caller { dir: "/here".into(), ..Caller::default() };
     let options = Options { cidfile: Some("id".into()), name: Some("web".into()), ..Options::default() };
-    let found = before(&options, &caller).unwrap();
+    let found = before(&options, &caller, Arch::X86_64).unwrap();
     assert_eq!((found.pull, found.cidfile.as_deref()), (Pull::Missing, Some(Path::new("/here/id"))));
     for options in [
         Options { pull: Some("x".into()), ..Options::default() },
         Options { name: Some("a/b".into()), ..Options::default() },
         Options { cidfile: Some(String::new()), ..Options::default() },
+        Options { platform: Some("plan9/amd64".into()), ..Options::default() },
     ] {
-        assert!(before(&options, &caller).is_err());
+        assert!(before(&options, &caller, Arch::X86_64).is_err());
+    }
+}
+
+proptest! {
+    /// Whatever is typed, the answer is a configuration or an error.
+    #[test]
+    fn any_value_is_read(at in 0..OPTIONS.len(), value in "[-a-z0-9A-Z:=,./@\\[\\]%_ é]{0,24}") {
+        let known = OPTIONS[at];
+        let word = if known.takes == Takes::Flag { format!("--{}", known.long) } else { format!("--{}={}", known.long, value.replace(' ', "~")) };
+        let _ = run_image(r#"{"Cmd":["true"]}"#, &format!("{word} box"));
+    }
+
+    /// Whatever an image says, too.
+    #[test]
+    fn any_image_is_read(env in "[ -~é]{0,9}", dir in "[ -~]{0,9}", user in "[a-z0-9:]{0,9}", signal in "[A-Z0-9+]{0,9}") {
+        let image = json!({"Cmd": [dir.clone()], "Env": [env], "WorkingDir": dir, "User": user, "StopSignal": signal});
+        let _ = run_image(&image.to_string(), "box");
     }
 }

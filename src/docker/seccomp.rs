@@ -235,9 +235,11 @@ pub fn default(capabilities: u64, arch: Arch) -> Value {
         rules.push(allow(&["clone"], none_of));
         rules.push(json!({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS}));
     }
-    json!({
-        "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": EPERM, "architectures": architectures, "syscalls": rules,
-    })
+    let mut profile = json!({
+        "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": EPERM, "architectures": architectures,
+    });
+    profile["syscalls"] = rules.into();
+    profile
 }
 
 /// Keys of a rule that OCI knows, and of conditions that it does not.

@@ -337,6 +337,10 @@ pub fn parse_mount(text: &str, caller_dir: &Path) -> Result<Mount> {
             "target" | "dst" | "destination" => ("target", value),
             "readonly" | "ro" => ("readonly", if has_value { value } else { "true".to_owned() }),
             "bind-propagation" => ("bind-propagation", value),
+            "bind-recursive" => ("bind-recursive", value),
+            "bind-nonrecursive" => ("bind-nonrecursive", if has_value { value } else { "true".to_owned() }),
+            // A hint for Docker's desktop.
+            "consistency" => ("consistency", value),
             "tmpfs-size" => ("tmpfs-size", value),
             "tmpfs-mode" => ("tmpfs-mode", value),
             _ => return Err(Error::new(format!("{} is unknown", quote(&key)))),
@@ -387,15 +391,31 @@ fn bind(mount: Mount, words: &Words, readonly: bool, caller_dir: &Path) -> Resul
     if !PROPAGATIONS.contains(&propagation) {
         return Err(Error::new(format!("bind-propagation is one of {}", PROPAGATIONS.join(", "))));
     }
-    let mut options = vec!["rbind".to_owned(), propagation.to_owned()];
+    // What is below the source comes along, and is read-only with it, unless this says otherwise.
+    let recursive =
+        match (words.get("bind-recursive").map(String::as_str), words.get("bind-nonrecursive").map(String::as_str)) {
+            (Some(_), Some(_)) => return Err(Error::new("bind-recursive and bind-nonrecursive exclude each other")),
+            (None | Some("enabled"), None | Some("false" | "0")) => ("rbind", "rro"),
+            (Some("disabled"), None) | (None, Some("true" | "1")) => ("bind", "ro"),
+            (Some("writable"), None) => ("rbind", "ro"),
+            (Some("readonly"), None) if readonly => ("rbind", "rro"),
+            (Some("readonly"), None) => return Err(Error::new("bind-recursive=readonly needs readonly")),
+            (Some(_), None) => {
+                return Err(Error::new("bind-recursive is one of enabled, disabled, writable, readonly"));
+            }
+            (None, Some(other)) => {
+                return Err(Error::new(format!("bind-nonrecursive is true or false, not {}", quote(other))));
+            }
+        };
+    let mut options = vec![recursive.0.to_owned(), propagation.to_owned()];
     if readonly {
-        options.push("rro".to_owned());
+        options.push(recursive.1.to_owned());
     }
     Ok(Mount { kind: "bind".to_owned(), source: Some(caller_dir.join(source)), options, ..mount })
 }
 
 fn tmpfs(mount: Mount, words: &Words, readonly: bool) -> Result<Mount> {
-    refuse(words, &["source", "bind-propagation"], "tmpfs")?;
+    refuse(words, &["source", "bind-propagation", "bind-recursive", "bind-nonrecursive"], "tmpfs")?;
     let mut options: Vec<String> = TMPFS_OPTIONS.map(String::from).to_vec();
     if readonly {
         options.push("ro".to_owned());

@@ -182,6 +182,14 @@ fn bind_mounts() {
     }
     assert_eq!(mount("type=bind,src=x/y,dst=/b").source.as_deref(), Some(Path::new("/home/me/x/y")));
     assert_eq!(mount("type=bind,src=.,dst=/b,ro=1").options, ["rbind", "rprivate", "rro"]);
+    for (words, options) in [
+        ("bind-recursive=disabled,readonly", "bind,rprivate,ro"),
+        ("bind-nonrecursive", "bind,rprivate"),
+        ("bind-recursive=writable,readonly,consistency=cached", "rbind,rprivate,ro"),
+        ("bind-recursive=readonly,readonly", "rbind,rprivate,rro"),
+    ] {
+        assert_eq!(mount(&format!("type=bind,src=.,dst=/b,{words}")).options.join(","), options, "{words}");
+    }
     assert_eq!(mount(r#"type=bind,"src=/a,b ""c""",dst=/b"#).source.as_deref(), Some(Path::new("/a,b \"c\"")));
 }
 
@@ -209,6 +217,9 @@ fn mounts_that_are_refused() {
         ("type=bind,source=/a,src=/c,target=/b", "given twice"),
         ("type=bind,source=,target=/b", "no value"),
         ("type=bind,source=/a,target=/b,bind-propagation=up", "one of"),
+        ("type=bind,source=/a,target=/b,bind-recursive=up", "bind-recursive is one of"),
+        ("type=bind,source=/a,target=/b,bind-recursive=readonly", "needs readonly"),
+        ("type=bind,source=/a,target=/b,bind-recursive=enabled,bind-nonrecursive", "exclude each other"),
         ("type=bind,source=/a,target=/b,tmpfs-size=1", "not for type bind"),
         ("type=tmpfs,source=/a,target=/b", "not for type tmpfs"),
         ("type=tmpfs,target=/b,tmpfs-size=1x", "not a size"),
