@@ -73,9 +73,11 @@ fn it_hands_signals_on() {
         assert!(begin.elapsed() < Duration::from_secs(20), "the program does not run");
         std::thread::sleep(Duration::from_millis(10));
     }
-    // unshare's only child is process 1 inside.
-    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
-    let status = Command::new("kill").args(["-USR1", children.trim()]).status().unwrap();
+    // timeout's only child is unshare, and its only child is process 1 inside.
+    let only_child =
+        |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap().trim().to_owned();
+    let first = only_child(&only_child(&child.id().to_string()));
+    let status = Command::new("kill").args(["-USR1", &first]).status().unwrap();
     assert!(status.success());
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(3));
