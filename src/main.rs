@@ -29,7 +29,7 @@ fn begin(words: Vec<OsString>) -> u8 {
     if commands::init::is_asked(&words) {
         return commands::init::init(&words);
     }
-    let invocation = match cli::parse(words) {
+    let invocation = match cli::parse(words, commands::form) {
         Ok(invocation) => cli::Invocation { began: (sys::clock::handed_on().unwrap_or(began), began), ..invocation },
         Err(cli::Stop::Text(text)) => {
             print!("{text}");

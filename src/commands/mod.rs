@@ -5,6 +5,8 @@ mod delete;
 mod exec;
 mod explain;
 #[cfg(feature = "image")]
+mod images;
+#[cfg(feature = "image")]
 pub mod init;
 mod inspect;
 mod kill;
