@@ -62,7 +62,7 @@ fn run() {
     let b = bundle(&["/bin/true"]);
     b.write_config();
     let n = count(&b, &["run", "-b", "bundle", &b.id]);
-    within("run", n, 389, 306);
+    within("run", n, 354, 260);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn create_start_state_delete() {
     let table = host::read(b.path("count"));
     let total = table.lines().rev().find(|l| l.trim_end().ends_with("total")).expect("a total");
     let n: u64 = total.split_whitespace().nth(3).unwrap().parse().unwrap();
-    within("create", n, 364, 288);
+    within("create", n, 329, 247);
     let c = b.create();
     within("start", count(&b, &["start", &b.id]), 42, 42);
     within("state", count(&b, &["state", &b.id]), 44, 44);
