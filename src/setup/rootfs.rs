@@ -187,7 +187,9 @@ impl Action {
                     set_propagation(".", Reach::Tree, Propagation::Slave)?;
                 }
                 // The working directory is the new root since fchdir, and the program's is entered later.
-                umount2(".", MntFlags::MNT_DETACH).called(|| "umount2(\".\", MNT_DETACH)".into())
+                umount2(".", MntFlags::MNT_DETACH).called(|| "umount2(\".\", MNT_DETACH)".into())?;
+                held.at_root = true;
+                Ok(())
             }
             Action::Move { path, ties } => {
                 uncover(held, path, *ties)?;
