@@ -62,7 +62,7 @@ fn run() {
     let b = bundle(&["/bin/true"]);
     b.write_config();
     let n = count(&b, &["run", "-b", "bundle", &b.id]);
-    within("run", n, 389, 306);
+    within("run", n, 348, 250);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn exec() {
     let b = bundle(&["sleep", "1000"]);
     let _c = b.start();
     let n = count(&b, &["exec", &b.id, "/bin/true"]);
-    within("exec", n, 143, 123);
+    within("exec", n, 137, 115);
 }
 
 /// Instructions in user space of a verb that makes no container: valgrind executes them one by one, and its number is the same every time.
@@ -172,12 +172,12 @@ fn create_start_state_delete() {
     let table = host::read(b.path("count"));
     let total = table.lines().rev().find(|l| l.trim_end().ends_with("total")).expect("a total");
     let n: u64 = total.split_whitespace().nth(3).unwrap().parse().unwrap();
-    within("create", n, 364, 288);
+    within("create", n, 325, 240);
     let c = b.create();
-    within("start", count(&b, &["start", &b.id]), 42, 42);
-    within("state", count(&b, &["state", &b.id]), 44, 44);
-    within("kill", count(&b, &["kill", &b.id, "USR1"]), 33, 33);
+    within("start", count(&b, &["start", &b.id]), 38, 38);
+    within("state", count(&b, &["state", &b.id]), 43, 43);
+    within("kill", count(&b, &["kill", &b.id, "USR1"]), 31, 31);
     drop(c);
     let _c = b.start();
-    within("delete", count(&b, &["delete", "--force", &b.id]), 71, 63);
+    within("delete", count(&b, &["delete", "--force", &b.id]), 70, 62);
 }

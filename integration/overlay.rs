@@ -7,7 +7,7 @@ use corten::plan::{self, Console, Request, Root, Start};
 use corten::run::{self, Context};
 use corten::setup::overlay::{After, Overlay};
 use corten::setup::{label, program, rootfs};
-use corten::state::{FORMAT, Process, State, status};
+use corten::state::{FORMAT, Process, State};
 use serde_json::json;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -129,7 +129,6 @@ fn make(home: &Path, id: &serde_json::Value, layers: usize, scene: &serde_json::
     let (plan, cgroup) = plan::container(&bundle.config, &host, &request)
         .map_err(|faults| corten::input::bundle::faults_error(&faults, "config.json"))?;
     std::fs::write(home.join("out/plan"), plan::explain::text(&plan, "create web", &host)).expect("written");
-    let boot = status::boot();
     let state = State {
         format: FORMAT,
         id,
@@ -139,7 +138,7 @@ fn make(home: &Path, id: &serde_json::Value, layers: usize, scene: &serde_json::
         annotations: bundle.config.annotations.clone(),
         owner: 0,
         created: corten::logger::rfc3339(std::time::SystemTime::now()),
-        creator: Process::own(boot).expect("this process"),
+        creator: Process::own(&corten::sys::spent::Spent::default()).expect("this process"),
         init: None,
         gate: true,
         ready: false,

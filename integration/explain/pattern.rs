@@ -266,6 +266,8 @@ impl Expected {
         self.name == call.name
             && match &*self.name {
                 "capset" => self.sets_fit(call),
+                // A call that strace does not know: its arguments are bare numbers.
+                _ if call.text.starts_with("syscall_0x") => true,
                 _ => words(&self.args).iter().all(fits),
             }
     }

@@ -18,8 +18,10 @@ pub struct Call {
     paths: Vec<String>,
 }
 
-/// x86-64 has both the older call and the one that took its place, and libc uses the older; glibc one that came after.
-const OLDER: [(&str, &str); 17] = [
+/// x86-64 has both the older call and the one that took its place, and libc uses the older; glibc one that came after. A call that strace does not
+/// know has a number.
+const OLDER: [(&str, &str); 18] = [
+    ("syscall_0x1d3", "open_tree_attr"),
     ("open", "openat"),
     ("stat", "newfstatat"),
     ("lstat", "newfstatat"),

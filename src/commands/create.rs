@@ -12,8 +12,8 @@ use crate::run::trace::{Outcome, Trace};
 use crate::run::{self, Context, wait};
 use crate::setup::rootfs::Way;
 use crate::setup::{label, program};
-use crate::state::status::boot;
 use crate::state::{self, FORMAT, State};
+use crate::sys::spent::Spent;
 use clap::ArgMatches;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -138,6 +138,7 @@ pub fn make(invocation: &Invocation, host: &Host, mut bundle: Bundle, request: &
     hand_on_notify(&mut bundle.config);
     let (plan, cgroup) =
         plan::container(&bundle.config, host, request).map_err(|found| faults_error(&found, "config.json"))?;
+    let spent = Spent::default();
     let state = State {
         format: FORMAT,
         id: request.id.clone(),
@@ -147,7 +148,7 @@ pub fn make(invocation: &Invocation, host: &Host, mut bundle: Bundle, request: &
         annotations: bundle.config.annotations.clone(),
         owner: host.euid,
         created: crate::logger::rfc3339(SystemTime::now()),
-        creator: state::Process::own(boot()).ok_or_else(|| Error::new("/proc is not readable"))?,
+        creator: state::Process::own(&spent).ok_or_else(|| Error::new("/proc is not readable"))?,
         init: None,
         gate: request.start == Start::WhenTold,
         ready: false,
@@ -160,6 +161,7 @@ pub fn make(invocation: &Invocation, host: &Host, mut bundle: Bundle, request: &
     };
     let store = store(invocation)?;
     let mut context = Context::new(state, bundle.dir.clone());
+    context.held.spent = spent;
     context.store = Some(store);
     context.configuration = bundle.raw;
     context.trace = trace(invocation, &plan)?;

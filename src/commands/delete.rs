@@ -114,7 +114,7 @@ pub fn finish(store: &Store, entry: &Entry, state: Option<&State>, poststop: &[H
     }
     let removed = {
         let _lock = entry.lock()?;
-        store.remove(entry)?
+        store.remove(entry, state)?
     };
     if let (true, Some(state)) = (removed && !poststop.is_empty(), state) {
         hooks::run_all_warning(hooks::Kind::Poststop, poststop, &document(state, Status::Stopped, None));

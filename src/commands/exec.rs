@@ -27,7 +27,7 @@ const LARGEST_DOCUMENT: u64 = 16 << 20;
 pub fn exec(invocation: &Invocation) -> Result<u8> {
     let args = &invocation.args;
     let (_, entry, state) = container(invocation)?;
-    let pidfd = state.init.as_ref().and_then(|init| init.open());
+    let pidfd = state.init.as_ref().and_then(|init| init.open_sparing(entry.read_files()));
     let mut allowed = vec![Status::Running, Status::Created];
     if args.get_flag("ignore-paused") {
         allowed.push(Status::Paused);

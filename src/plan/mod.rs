@@ -424,7 +424,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
         let place = format!("linux.sysctl {}", action.key);
         plan.child(Step::Sysctl(action), place, "through the kept procfs: the container's may be read-only or masked");
     }
-    for action in mask::decide(&linux.masked_paths, &linux.readonly_paths) {
+    for action in mask::decide(&linux.masked_paths, &linux.readonly_paths, &config.mounts, host.kernel) {
         let place = if matches!(action, mask::Action::Mask(_)) { "linux.maskedPaths" } else { "linux.readonlyPaths" };
         plan.child(Step::Mask(action), place, "resolved inside the new root: no path can lead out of it any more");
     }
@@ -574,6 +574,7 @@ fn decide_mounts(
         user,
         network_namespace: namespaces.iter().any(|n| n.kind == NamespaceKind::Network && n.path.is_none()),
         label: config.linux.mount_label.as_deref().filter(|label| !label.is_empty()),
+        place: if config.hooks.create_container.is_empty() { mounts::Place::Free } else { mounts::Place::Kept },
     };
     mounts::decide(&config.mounts, &facts)
 }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::step::{Line, Side, Step};
 use crate::setup::seccomp::Filter;
-use crate::setup::{Held, namespaces};
+use crate::setup::{Held, cgroup, namespaces};
 use crate::state::State;
 use crate::state::status::Status;
 use crate::state::store::{Entry, Store};
@@ -60,6 +60,8 @@ pub struct Context {
     pub first: Option<(i32, OwnedFd)>,
     /// Directories of the cgroup that were made or taken by this plan; before the clone nobody in them is ours.
     pub cgroup_made: Vec<PathBuf>,
+    /// Where the last of them comes from; of version 2 there is one.
+    pub cgroup_origin: cgroup::Origin,
     /// There was a clone: whoever is in the cgroup is ours.
     pub cloned: bool,
     /// Hooks have been run: if the making is cut short now, poststop hooks are due.
@@ -98,6 +100,7 @@ impl Context {
             held: Held::default(),
             first: None,
             cgroup_made: Vec::new(),
+            cgroup_origin: cgroup::Origin::Found,
             cloned: false,
             hooked: false,
             pid_file: None,

@@ -11,7 +11,7 @@ use crate::setup::seccomp::notify::{self, Notify};
 use crate::setup::{cgroup, hooks};
 use crate::state;
 use crate::state::status::Status;
-use crate::state::store::{CONFIGURATION, FILTER};
+use crate::state::store::{CONFIGURATION, FILTER, GATE};
 use crate::sys::process::{self, End, Parent, Side, clone3, exit_now};
 use crate::sys::{Called, Failure, file, socket};
 use nix::errno::Errno;
@@ -31,12 +31,15 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
         Step::Tell(gate) => tell(context, *gate).map_err(worded),
         Step::Await(gate) => wait_for(*gate, context),
         Step::Record(what) => record(*what, context),
-        Step::Cgroup(change) => {
-            change.apply(context.cgroup.as_ref().map(AsFd::as_fd), &context.held.spent).map_err(worded)?;
-            if let cgroup::Change::Mkdir { directory, .. } = change {
-                context.cgroup_made.push(directory.clone());
-            }
+        Step::Cgroup(change @ cgroup::Change::Mkdir { directory, .. }) => {
+            context.cgroup_origin = change.make().unwrap_or(Ok(cgroup::Origin::Found)).map_err(worded)?;
+            context.cgroup_made.push(directory.clone());
             Ok(())
+        }
+        Step::Cgroup(change) => {
+            let group = context.cgroup.as_ref();
+            let group = group.map(|group| cgroup::Group { directory: group.as_fd(), origin: context.cgroup_origin });
+            change.apply(group, &context.held.spent).map_err(worded)
         }
         Step::OpenTasks(files) => {
             let opened = files
@@ -59,7 +62,12 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
             context.cgroup = Some(clone.called(|| format!("open_tree({dir:?}, CLONE)")).map_err(worded)?);
             Ok(())
         }
-        Step::Namespace(action) => action.apply(&mut context.namespaces).map_err(worded),
+        Step::Namespace(action) => {
+            action.apply(&mut context.namespaces).map_err(worded)?;
+            // setns(2) into a mount namespace enters its root, and what is born next is there.
+            context.held.at_root |= action.enters_root();
+            Ok(())
+        }
         Step::Mount(action) => action.apply(&mut context.held).map_err(worded),
         Step::Console(socket) => console(socket.as_deref(), context).map_err(worded),
         Step::Hold(what) => hold(*what, context).map_err(worded),
@@ -215,7 +223,7 @@ fn hold(what: Hold, context: &mut Context) -> crate::sys::Result<()> {
             let locked = context.lock.as_ref().map_or(Ok(()), File::lock);
             locked.called(|| "flock(\"held\", LOCK_EX)".into())?;
         }
-        Hold::Gate => context.listener = Some(socket::listen_at(entry.dir(), "start")?),
+        Hold::Gate => context.listener = Some(socket::listen_at(entry.dir(), GATE)?),
     }
     Ok(())
 }
@@ -388,7 +396,7 @@ pub fn undo(context: &mut Context) {
             let _ = std::fs::remove_dir(directory);
         }
     }
-    match entry.lock().and_then(|_lock| store.remove(entry)) {
+    match entry.lock().and_then(|_lock| store.remove(entry, Some(&context.state))) {
         Ok(true) if context.hooked => {
             let config = crate::input::bundle::parse(&context.configuration).ok();
             let poststop = config.map(|(config, _)| config.hooks.poststop).unwrap_or_default();

@@ -66,7 +66,7 @@ impl fmt::Display for Action {
                 }
                 write!(
                     f,
-                    "keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?}); keyctl(KEYCTL_DESCRIBE); [keyctl(KEYCTL_SETPERM)]"
+                    "keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?}); keyctl(KEYCTL_SETPERM); [keyctl(KEYCTL_DESCRIBE)]"
                 )
             }
             Action::AppArmor(profile) => {
@@ -126,9 +126,13 @@ fn explain(failure: Failure, key: &str, module: &str, name: &str) -> Failure {
     }
 }
 
+/// `KEY_USR_SEARCH`
+const USER_SEARCH: u32 = 0x0008_0000;
+/// What the kernel gives a new session keyring: its possessor may do everything, its user view, read and link (session-keyring(7)).
+const NEW_KEYRING: u32 = 0x3f13_0000;
+
 /// Joins a new keyring, and lets its user search it: otherwise a process that changes its user could not.
 fn join_keyring(name: &str) -> Result<()> {
-    const USER_SEARCH: u32 = 0x0008_0000;
     let call = || format!("keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})");
     let serial = match cred::join_session_keyring(name) {
         // A kernel without keys, or an outer filter: there is nothing to leave behind.
@@ -140,16 +144,18 @@ fn join_keyring(name: &str) -> Result<()> {
             _ => failure,
         })?,
     };
-    let about = cred::describe_key(serial).called(|| "keyctl(KEYCTL_DESCRIBE)".into())?;
-    let now = permissions(&about).ok_or_else(|| {
-        Failure::refused("keyctl(KEYCTL_DESCRIBE)", Errno::EINVAL, format!("session keyring: {about:?}"))
-    })?;
-    if now & USER_SEARCH != 0 {
-        // The container's own, which an exec joins.
-        return Ok(());
+    // What a new one has, and that. To ask first for what it has would be a call more in each run.
+    match cred::set_key_permissions(serial, NEW_KEYRING | USER_SEARCH) {
+        // Not ours: the container's own, which an exec joins. It has been done.
+        Err(Errno::EACCES | Errno::EPERM) if may_search(serial) => Ok(()),
+        set => set.called(|| format!("keyctl(KEYCTL_SETPERM, {:#x})", NEW_KEYRING | USER_SEARCH)),
     }
-    cred::set_key_permissions(serial, now | USER_SEARCH)
-        .called(|| format!("keyctl(KEYCTL_SETPERM, {:#x})", now | USER_SEARCH))
+}
+
+/// May its user search it?
+fn may_search(serial: i32) -> bool {
+    let permissions = cred::describe_key(serial).ok().and_then(|about| permissions(&about));
+    permissions.is_some_and(|permissions| permissions & USER_SEARCH != 0)
 }
 
 /// The fourth field of `type;uid;gid;permissions;name`, hexadecimal.

@@ -7,12 +7,14 @@
 //!
 //! What we do, after the root was entered: whether a path exists and whether it is a directory depends on the root file system and
 //! on the kernel, so it is asked of the opened descriptor, in the step. What does not exist needs no mask. All directories
-//! share one tmpfs, and all files one null device.
+//! share one tmpfs, and all files one null device. Since Linux 6.15 a clone is made read-only by the call that makes it, below a procfs of
+//! the container's own: it changes all that it clones, and what else is mounted there is no read-only path.
 //!
 //! What goes wrong: `/dev/null` in the container is not the null device but a link to something, or a file, and the mask
 //! shows what it should hide (CVE-2025-31133). It is opened without following links and must be the character device 1:3.
 
-use super::Held;
+use super::{Held, options};
+use crate::input::config::Mount;
 use crate::sys::mount::{self, Change, Context, Reach, attr};
 use crate::sys::path::{self, Links, clean};
 use crate::sys::spent::Spent;
@@ -29,22 +31,63 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// `linux.readonlyPaths`
-    Readonly(Vec<PathBuf>),
+    Readonly(Vec<(PathBuf, Clone)>),
     /// `linux.maskedPaths`
     Mask(Vec<PathBuf>),
 }
 
-/// Decides the steps: each path once, in order, read-only ones first, as a mask may lie in one.
-pub fn decide(masked: &[PathBuf], readonly: &[PathBuf]) -> Vec<Action> {
+/// How the clone that covers a path becomes read-only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clone {
+    /// open_tree(2), then mount_setattr(2): what is mounted below the path stays as it is.
+    Changed,
+    /// open_tree_attr(2): one call, which changes all that it clones, so where nothing is mounted below.
+    Readonly,
+}
+
+/// The first kernel with open_tree_attr(2).
+const ONE_CALL: (u32, u32) = (6, 15);
+
+/// Decides the steps: each path once, in order, read-only ones first, as a mask may lie in one. `kernel`: major and minor version.
+pub fn decide(masked: &[PathBuf], readonly: &[PathBuf], mounts: &[Mount], kernel: (u32, u32)) -> Vec<Action> {
     let mut actions = Vec::new();
     let (readonly, masked) = (once(readonly), once(masked));
     if !readonly.is_empty() {
-        actions.push(Action::Readonly(readonly));
+        let below = if kernel >= ONE_CALL { mounts_of_proc(mounts) } else { None };
+        let clone = |path: &Path| match &below {
+            Some(below) if path.starts_with(PROC) && !below.iter().any(|other| related(other, path)) => Clone::Readonly,
+            _ => Clone::Changed,
+        };
+        actions.push(Action::Readonly(readonly.into_iter().map(|path| (path.clone(), clone(&path))).collect()));
     }
     if !masked.is_empty() {
         actions.push(Action::Mask(masked));
     }
     actions
+}
+
+const PROC: &str = "/proc";
+
+/// What the configuration mounts below a `/proc` that is a new procfs; nothing else can be mounted there. `None`: it is no such.
+fn mounts_of_proc(mounts: &[Mount]) -> Option<BTreeSet<PathBuf>> {
+    let mut below = None;
+    for mount in mounts {
+        let target = clean(&mount.destination);
+        let options = options::parse(&mount.options);
+        if options.remount {
+            continue;
+        }
+        if target == Path::new(PROC) {
+            below = (mount.kind == "proc" && options.bind.is_none()).then(BTreeSet::new);
+        } else if let Some(below) = below.as_mut().filter(|_| target.starts_with(PROC)) {
+            below.insert(target);
+        }
+    }
+    below
+}
+
+fn related(one: &Path, other: &Path) -> bool {
+    one.starts_with(other) || other.starts_with(one)
 }
 
 fn once(paths: &[PathBuf]) -> Vec<PathBuf> {
@@ -70,7 +113,7 @@ impl Action {
     pub fn apply(&self, held: &mut Held) -> Result<()> {
         let (root, spent) = (path::opened(&held.root)?, &held.spent);
         match self {
-            Action::Readonly(paths) => paths.iter().try_for_each(|path| readonly(root, path, spent)),
+            Action::Readonly(paths) => paths.iter().try_for_each(|(path, clone)| readonly(root, path, *clone, spent)),
             Action::Mask(paths) => {
                 let mut covers = Covers { root, null: None, empty: None, spent };
                 paths.iter().try_for_each(|path| covers.mask(path))?;
@@ -81,16 +124,29 @@ impl Action {
     }
 }
 
-fn readonly(root: BorrowedFd<'_>, path: &Path, spent: &Spent) -> Result<()> {
+fn readonly(root: BorrowedFd<'_>, path: &Path, clone: Clone, spent: &Spent) -> Result<()> {
     let Some(there) = path::find_below(root, path, OFlag::O_PATH, Links::Follow)? else { return Ok(()) };
-    // With what is mounted below, or the clone would uncover it.
-    let tree =
-        mount::clone_of(there.as_fd(), Reach::Tree).called(|| format!("open_tree({path:?}, CLONE|RECURSIVE)"))?;
-    mount::change(tree.as_fd(), Reach::This, &Change::set(attr::RDONLY))
-        .called(|| "mount_setattr(set=RDONLY)".into())?;
+    let change = Change::set(attr::RDONLY);
+    let tree = match clone {
+        // An outer filter may not know the call: what two say instead is true everywhere.
+        Clone::Readonly => mount::clone_changed(there.as_fd(), Reach::Tree, &change).ok(),
+        Clone::Changed => None,
+    };
+    let tree = match tree {
+        Some(tree) => tree,
+        None => clone_and_change(&there, path, &change)?,
+    };
     mount::attach(tree.as_fd(), there.as_fd()).called(|| format!("move_mount({path:?})"))?;
     spent.take_all([tree, there]);
     Ok(())
+}
+
+fn clone_and_change(there: &OwnedFd, path: &Path, change: &Change) -> Result<OwnedFd> {
+    // With what is mounted below, or the clone would uncover it.
+    let tree =
+        mount::clone_of(there.as_fd(), Reach::Tree).called(|| format!("open_tree({path:?}, CLONE|RECURSIVE)"))?;
+    mount::change(tree.as_fd(), Reach::This, change).called(|| "mount_setattr(set=RDONLY)".into())?;
+    Ok(tree)
 }
 
 /// What masks are made of, each made when first needed.
@@ -161,22 +217,77 @@ fn null(root: BorrowedFd<'_>) -> Result<OwnedFd> {
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Action::Readonly(paths) | Action::Mask(paths)) = self;
-        for (index, path) in paths.iter().enumerate() {
-            write!(f, "{}openat2(root, {path:?}); [", if index == 0 { "" } else { "; " })?;
-            match self {
-                Action::Readonly(_) => {
-                    write!(f, "open_tree({path:?}, CLONE|RECURSIVE); mount_setattr(set=RDONLY)")?;
+        match self {
+            Action::Readonly(paths) => {
+                for (index, (path, clone)) in paths.iter().enumerate() {
+                    let and = if index == 0 { "" } else { "; " };
+                    let pair = format!("open_tree({path:?}, CLONE|RECURSIVE); mount_setattr(set=RDONLY)");
+                    let calls = match clone {
+                        Clone::Changed => pair,
+                        Clone::Readonly => {
+                            format!("open_tree_attr({path:?}, CLONE|RECURSIVE, set=RDONLY); [{pair}]")
+                        }
+                    };
+                    write!(f, "{and}openat2(root, {path:?}); [{calls}; move_mount({path:?})]")?;
                 }
-                Action::Mask(_) => write!(
-                    f,
-                    "fstat(); [openat2(root, {NULL:?}); fstat()]; [fsopen(\"tmpfs\"); fsconfig(SET_FLAG, \"ro\"); \
-                     fsconfig(CMD_CREATE); fsmount({})]; [open_tree(CLONE)]",
-                    attr::names(EMPTY)
-                )?,
             }
-            write!(f, "; move_mount({path:?})]")?;
+            Action::Mask(paths) => {
+                for (index, path) in paths.iter().enumerate() {
+                    let and = if index == 0 { "" } else { "; " };
+                    write!(
+                        f,
+                        "{and}openat2(root, {path:?}); [fstat(); [openat2(root, {NULL:?}); fstat()]; [fsopen(\"tmpfs\"); \
+                         fsconfig(SET_FLAG, \"ro\"); fsconfig(CMD_CREATE); fsmount({})]; [open_tree(CLONE)]; move_mount({path:?})]",
+                        attr::names(EMPTY)
+                    )?;
+                }
+            }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(destination: &str, kind: &str, options: &[&str]) -> Mount {
+        let options = options.iter().map(|word| word.to_string()).collect();
+        Mount { destination: destination.into(), kind: kind.into(), options, ..Mount::default() }
+    }
+
+    #[test]
+    fn one_call_where_nothing_else_is_mounted() {
+        let readonly = ["/proc/sys", "/proc/bus", "/proc/uptime", "/sys/x", "/proc"].map(PathBuf::from);
+        let decided = |mounts: &[Mount], kernel| match &decide(&[], &readonly, mounts, kernel)[..] {
+            [Action::Readonly(paths)] => paths.iter().map(|(_, clone)| *clone == Clone::Readonly).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        let proc = mount("/proc/", "proc", &[]);
+        assert_eq!(decided(std::slice::from_ref(&proc), (6, 15)), [true, true, true, false, true]);
+        assert_eq!(decided(std::slice::from_ref(&proc), (6, 14)), [false; 5], "an older kernel");
+        assert_eq!(decided(&[], (7, 0)), [false; 5], "whatever the root file system has at /proc");
+        let bound = [mount("/proc", "proc", &["rbind"])];
+        assert_eq!(decided(&bound, (6, 15)), [false; 5]);
+        let covered = [proc.clone(), mount("/proc/uptime", "bind", &["bind"])];
+        assert_eq!(decided(&covered, (6, 15)), [true, true, false, false, false]);
+        let below = [proc.clone(), mount("/proc/sys/crypto/fips_enabled", "bind", &["bind"])];
+        assert_eq!(decided(&below, (6, 15)), [false, true, true, false, false]);
+        let again = [proc, mount("/proc", "", &["remount", "nosuid"])];
+        assert_eq!(decided(&again, (6, 15)), [true, true, true, false, true]);
+    }
+
+    #[test]
+    fn the_plan_shows_which() {
+        let text = |kernel| decide(&[], &["/proc/bus".into()], &[mount("/proc", "proc", &[])], kernel)[0].to_string();
+        assert_eq!(
+            text((6, 12)),
+            "openat2(root, \"/proc/bus\"); [open_tree(\"/proc/bus\", CLONE|RECURSIVE); mount_setattr(set=RDONLY); move_mount(\"/proc/bus\")]"
+        );
+        assert_eq!(
+            text((6, 18)),
+            "openat2(root, \"/proc/bus\"); [open_tree_attr(\"/proc/bus\", CLONE|RECURSIVE, set=RDONLY); \
+             [open_tree(\"/proc/bus\", CLONE|RECURSIVE); mount_setattr(set=RDONLY)]; move_mount(\"/proc/bus\")]"
+        );
     }
 }

@@ -51,6 +51,8 @@ pub struct Held {
     pub console: Option<OwnedFd>,
     /// `HOME` from the container's passwd, where the configuration has none.
     pub home: Option<String>,
+    /// The working directory is `/`, because that has just been entered.
+    pub at_root: bool,
     /// The working directory was entered before the change of user.
     pub entered: bool,
     /// Sentences for the log of whoever asked for the container.

@@ -2,13 +2,14 @@
 //!
 //! What the kernel offers: a new file system (fsopen, fsconfig, fsmount) or a clone of a mount that is there (open_tree), both
 //! as a descriptor with no place yet; mount_setattr(2) sets its attributes before anybody sees it; move_mount(2) puts it
-//! on a directory, which is again named by a descriptor.
+//! on a directory, which is again named by a descriptor. Or mount(2), which makes a file system and attaches it in one call, on a path.
 //!
 //! By hand, inside `unshare -m`: `mount -t tmpfs -o nosuid,size=64k none /mnt`, and with strace the same calls can be seen.
 //!
 //! What we do, per mount: make it, finish its attributes, find the target below the root (or make it there: a directory, or a
 //! file for a file), attach, set the propagation. The source of a bind is a path of the host, and opened when its turn
-//! comes: it may be what an earlier mount has just made. A tmpfs becomes read-only last, after what lies in it was made.
+//! comes: it may be what an earlier mount has just made. A plain new file system (proc, a tmpfs, devpts, mqueue) is made by one
+//! mount(2) on the directory that was opened and entered, and all others part by part: why there are two ways is told in `whole`. A tmpfs becomes read-only last, after what lies in it was made.
 //! cgroups: on v2 a cgroup2 mount inside the new cgroup namespace, otherwise (where it would take 10 ms, and show the
 //! whole tree) a bind of the container's own directory; on v1 a tmpfs with one bind for each hierarchy.
 //!
@@ -24,10 +25,10 @@
 mod apply;
 mod copy_up;
 mod early;
-mod long;
 mod shown;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use crate::input::Fault;
 use crate::input::config::{IdMapping, Mount};
@@ -55,6 +56,17 @@ pub struct Facts<'a> {
     pub network_namespace: bool,
     /// `linux.mountLabel`: the SELinux label of everything in a new file system.
     pub label: Option<&'a str>,
+    /// May mounts change the working directory of the child?
+    pub place: Place,
+}
+
+/// The working directory of who makes the mounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nobody asks for it before the root is entered.
+    Free,
+    /// createContainer hooks begin where the runtime was called.
+    Kept,
 }
 
 /// Whose ids the container has.
@@ -128,10 +140,22 @@ struct New {
     mode: RootMode,
     content: Content,
     spot: Spot,
+    way: Way,
     /// What is bound instead where the namespace may not mount it: the container's own cgroup.
     instead: Option<PathBuf>,
     /// SELinux label of its root, where the file system has none for all its files.
     root_label: Option<String>,
+}
+
+/// By which calls a new file system comes to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// fsopen(2), fsconfig(2) for each parameter, fsmount(2), move_mount(2): whatever can be said.
+    Parts,
+    /// mount(2) says it all on a directory that was entered; if that fails, part by part, to hear why.
+    Whole,
+    /// mount(2), for a parameter that fsconfig(2) cannot take.
+    Long,
 }
 
 /// Where the permissions of a new file system's root come from.
@@ -149,7 +173,14 @@ enum Spot {
     /// Below the root, where it may lead through what the root file system holds; made when missing.
     Anywhere,
     /// A name in the tmpfs that is the container's `/dev`: nothing of that name is there yet, and nobody else has seen it.
-    InDev,
+    InDev(Entered),
+}
+
+/// Whether mounts before have made that `/dev` the working directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entered {
+    No,
+    Yes,
 }
 
 /// What lies in a new file system at first.
@@ -259,7 +290,7 @@ impl Action {
 
     /// Does it mount a tmpfs in which nothing is yet?
     fn is_empty_tmpfs(&self) -> bool {
-        matches!(&self.what, What::New(new) if new.kind == "tmpfs" && new.content == Content::Empty && !long::needed(new))
+        matches!(&self.what, What::New(new) if new.kind == "tmpfs" && new.content == Content::Empty && new.way != Way::Long)
     }
 
     /// Is it the parent's part, before the clone?
@@ -293,16 +324,24 @@ fn find_dev(actions: &mut [Action]) {
     let dev = Path::new("/dev");
     // What was mounted on or below such a /dev since; `None`: it is no tmpfs, or a later mount lies on it.
     let mut taken: Option<Vec<PathBuf>> = None;
+    // Is it the working directory?
+    let mut entered = Entered::No;
     for action in actions {
         let target = clean(&action.target);
         if let (What::New(new), Some(taken)) = (&mut action.what, &taken) {
-            let plain = new.instead.is_none() && new.content == Content::Empty && !long::needed(new);
+            let plain = new.instead.is_none() && new.content == Content::Empty && new.way != Way::Long;
             if target.parent() == Some(dev) && plain && !taken.iter().any(|other| other.starts_with(&target)) {
-                new.spot = Spot::InDev;
+                new.spot = Spot::InDev(entered);
             }
         }
+        if let What::New(New { way: Way::Whole, spot, .. }) = &action.what {
+            entered = if *spot == Spot::Anywhere { Entered::No } else { Entered::Yes };
+        }
         match &mut taken {
-            _ if target == dev => taken = action.is_empty_tmpfs().then(Vec::new),
+            _ if target == dev => {
+                taken = action.is_empty_tmpfs().then(Vec::new);
+                entered = Entered::No;
+            }
             Some(taken) if target.starts_with(dev) => taken.push(target),
             _ => {}
         }
@@ -384,7 +423,14 @@ fn one(i: usize, mount: &Mount, facts: &Facts) -> Result<Action, Vec<Fault>> {
         return Err(faults);
     }
     let propagation = options.propagation.clone();
-    let what = what(mount, &target, options, facts);
+    let mut what = what(mount, &target, options, facts);
+    if let What::New(new) = &mut what {
+        new.way = match facts.place {
+            _ if whole::too_long(new) => Way::Long,
+            Place::Free if propagation.is_empty() => whole::way(new, &target),
+            _ => Way::Parts,
+        };
+    }
     Ok(Action { place: format!("mounts[{i}]"), target: mount.destination.clone(), what, propagation })
 }
 
@@ -488,6 +534,7 @@ fn new(kind: &str, mount: &Mount, options: Options, links: Links) -> New {
         mode: if kind == "tmpfs" && !has_mode { RootMode::Covered } else { RootMode::Own },
         content: if options.copy_up { Content::Covered } else { Content::Empty },
         spot: Spot::Anywhere,
+        way: Way::Parts,
         instead: None,
         root_label: None,
     }

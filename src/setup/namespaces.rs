@@ -215,6 +215,8 @@ pub struct Opened {
     own: Vec<(NamespaceKind, OwnedFd)>,
     /// A new network namespace, on its way from the parent to the child.
     pub network: Option<OwnedFd>,
+    /// What a network namespace was asked by to bring up its loopback.
+    pub asked_by: Option<OwnedFd>,
     /// A pidfd of the process to join.
     pub init: Option<OwnedFd>,
 }
@@ -232,6 +234,11 @@ impl Opened {
 }
 
 impl Action {
+    /// Is the working directory the root of a mount namespace afterwards?
+    pub fn enters_root(&self) -> bool {
+        matches!(self, Action::JoinProcess(_, flags) if flags & libc::CLONE_NEWNS as u64 != 0)
+    }
+
     /// Does it, on whichever side the plan says.
     pub fn apply(&self, opened: &mut Opened) -> Result<()> {
         match self {
@@ -277,7 +284,11 @@ impl Action {
             }
             Action::Join(kind) => enter(&opened.to_join, *kind),
             Action::Unshare(flags) => unshare(CloneFlags::from_bits_retain(*flags as i32)).called(|| self.to_string()),
-            Action::LoopbackUp => crate::sys::net::loopback_up(),
+            Action::LoopbackUp => {
+                // Closed with the namespace itself, which is open beside it.
+                opened.asked_by = Some(crate::sys::net::loopback_up()?);
+                Ok(())
+            }
         }
     }
 }

@@ -110,6 +110,7 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Action::MakeDirectory(cwd) => write!(f, "openat2(root, {cwd:?}); [{}]", path::shown_directory(cwd)),
+            Action::Enter(cwd) if cwd == Path::new("/") => write!(f, "[{}]", shown_enter(cwd)),
             Action::Enter(cwd) => f.write_str(&shown_enter(cwd)),
             Action::Confirm(cwd) => write!(f, "[{}]; getcwd()", shown_enter(cwd)),
             Action::Find { args, .. } => {
@@ -134,6 +135,10 @@ impl Action {
     pub fn apply(&self, held: &mut Held) -> Result<()> {
         match self {
             Action::MakeDirectory(cwd) => make_directory(path::opened(&held.root)?, cwd),
+            Action::Enter(cwd) if held.at_root && cwd == Path::new("/") => {
+                held.entered = true;
+                Ok(())
+            }
             Action::Enter(cwd) => match enter(cwd, &held.spent) {
                 // The user may pass where root may not: again after the change.
                 Err(Errno::EACCES | Errno::EPERM) => Ok(()),

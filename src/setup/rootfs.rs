@@ -186,8 +186,10 @@ impl Action {
                 if *ties == Ties::Kept {
                     set_propagation(".", Reach::Tree, Propagation::Slave)?;
                 }
+                // The working directory is the new root since fchdir, and the program's is entered later.
                 umount2(".", MntFlags::MNT_DETACH).called(|| "umount2(\".\", MNT_DETACH)".into())?;
-                chdir("/").called(|| "chdir(\"/\")".into())
+                held.at_root = true;
+                Ok(())
             }
             Action::Move { path, ties } => {
                 uncover(held, path, *ties)?;
@@ -368,7 +370,7 @@ impl fmt::Display for Action {
                 if *ties == Ties::Kept {
                     write!(f, "{}; ", set(".", Reach::Tree, Propagation::Slave))?;
                 }
-                f.write_str("umount2(\".\", MNT_DETACH); chdir(\"/\")")
+                f.write_str("umount2(\".\", MNT_DETACH)")
             }
             Action::Move { .. } => f.write_str("openat2(proc, \"thread-self/mountinfo\"); read(); [mount_setattr(SLAVE)]…; [[umount2(MNT_DETACH)]; [mount(\"tmpfs\")]]…; fchdir(root); move_mount(root, \"/\"); chroot(\".\"); chdir(\"/\")"),
             Action::Chroot => f.write_str("fchdir(root); chroot(\".\"); chdir(\"/\")"),

@@ -14,6 +14,8 @@ use super::{Process, State};
 use crate::setup::hooks::Kind;
 use crate::sys::file::{self, End};
 use crate::sys::process;
+use crate::sys::spent::Spent;
+use nix::fcntl::OFlag;
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -89,22 +91,34 @@ pub fn stat(pid: i32) -> Option<Stat> {
 
 /// This boot of the machine. It cannot change while we run: read once, also for a list of many containers.
 pub fn boot() -> String {
+    boot_sparing(&Spent::default())
+}
+
+/// The same; the file is closed with others.
+pub fn boot_sparing(spent: &Spent) -> String {
     static BOOT: OnceLock<String> = OnceLock::new();
-    let read = || file::read_text("/proc/sys/kernel/random/boot_id", End::Less).unwrap_or_default();
-    BOOT.get_or_init(|| read().trim().to_owned()).clone()
+    let read = || {
+        let file = file::open("/proc/sys/kernel/random/boot_id", OFlag::O_RDONLY).ok()?;
+        let bytes = file::read_rest(&file, End::Less, 0, usize::MAX).ok();
+        spent.take(file);
+        String::from_utf8(bytes?).ok()
+    };
+    BOOT.get_or_init(|| read().unwrap_or_default().trim().to_owned()).clone()
 }
 
 impl Process {
     /// Describes this process.
     ///
     /// By pidfs, whose inode is asked for in a microsecond; `/proc/PID/stat`, which the kernel writes out in ten, only where there is none.
-    pub fn own(boot: String) -> Option<Process> {
-        let pid = std::process::id() as i32;
+    pub fn own(spent: &Spent) -> Option<Process> {
+        let (pid, boot) = (process::own_pid(), boot_sparing(spent));
         let pidfd = process::pidfd_open(pid).ok()?;
-        match process::is_in_pidfs(&pidfd) {
-            true => Some(Process { pid, inode: Some(process::inode(&pidfd).ok()?), start_time: None, boot }),
-            false => Some(Process { pid, inode: None, start_time: Some(stat(pid)?.start_time), boot }),
-        }
+        let described = match process::is_in_pidfs(&pidfd) {
+            true => Process { pid, inode: Some(process::inode(&pidfd).ok()?), start_time: None, boot },
+            false => Process { pid, inode: None, start_time: Some(stat(pid)?.start_time), boot },
+        };
+        spent.take(pidfd);
+        Some(described)
     }
 
     /// Describes another living process, in the way in which this one is.
@@ -126,12 +140,17 @@ impl Process {
 
     /// A descriptor of this very process; `None` when it is gone. Opened first, checked after: the number cannot change hands between.
     pub fn open(&self) -> Option<OwnedFd> {
+        self.open_sparing(&Spent::default())
+    }
+
+    /// The same; what is read for it is closed with others.
+    pub fn open_sparing(&self, spent: &Spent) -> Option<OwnedFd> {
         let pidfd = process::pidfd_open(self.pid).ok()?;
         let is_it = match self.inode {
             Some(inode) => process::inode(&pidfd) == Ok(inode) && !process::has_ended(&pidfd),
             None => self.has_started_then(),
         };
-        (is_it && self.boot == boot()).then_some(pidfd)
+        (is_it && self.boot == boot_sparing(spent)).then_some(pidfd)
     }
 
     fn has_started_then(&self) -> bool {
@@ -146,7 +165,12 @@ pub fn of(entry: &Entry, state: &State) -> Status {
 
 /// The same with init open, as [`Process::open`] gives it: `None`, it is gone.
 pub fn with_init(entry: &Entry, state: &State, init: Option<&OwnedFd>) -> Status {
-    derive(state, init, || is_held(entry.open_file(HELD)), || state.cgroup.is_frozen().unwrap_or(false))
+    derive(
+        state,
+        init,
+        || is_held(entry.open_file(HELD)),
+        || state.cgroup.is_frozen_sparing(entry.read_files()).unwrap_or(false),
+    )
 }
 
 /// The same, with the lock and the freezer looked at in one's own way, if at all.
@@ -196,7 +220,7 @@ mod tests {
 
     #[test]
     fn another_process_of_the_same_number_is_not_it() {
-        let own = Process::own(boot()).expect("this process");
+        let own = Process::own(&Spent::default()).expect("this process");
         let pidfd = process::pidfd_open(own.pid).expect("this process");
         for known in [&own, &in_the_old_way(&own)] {
             assert_eq!(known.other(own.pid, &pidfd).as_ref(), Some(known));
@@ -214,7 +238,7 @@ mod tests {
         let mut child = std::process::Command::new("/bin/sleep").arg("100").spawn().expect("sleep");
         let pid = child.id() as i32;
         let pidfd = process::pidfd_open(pid).expect("the child");
-        let own = Process::own(boot()).expect("this process").other(pid, &pidfd).expect("the child");
+        let own = Process::own(&Spent::default()).expect("this process").other(pid, &pidfd).expect("the child");
         let by_time = in_the_old_way(&own);
         assert!(own.is_alive() && by_time.is_alive());
         child.kill().expect("killed");

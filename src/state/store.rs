@@ -54,6 +54,8 @@ pub const CONFIGURATION: &str = "config.json";
 /// Its filter, compiled: instructions as they lie in memory. Only where it was compiled while the child was at work.
 pub const FILTER: &str = "filter";
 
+/// The socket on which init waits for `start`.
+pub const GATE: &str = "start";
 /// A lock that init holds until execve or death.
 pub const HELD: &str = "held";
 
@@ -185,12 +187,12 @@ impl Store {
 
     /// Takes an entry out of the store for good. `false`: somebody else did.
     ///
-    /// The caller holds the entry's lock.
-    pub fn remove(&self, entry: &Entry) -> Result<bool> {
+    /// The caller holds the entry's lock. `state`: its facts, if they are known; they tell what lies there.
+    pub fn remove(&self, entry: &Entry, state: Option<&State>) -> Result<bool> {
         if !entry.is_linked() {
             return Ok(false);
         }
-        let away = self.path.join(format!("{TRANSIENT}gone-{}", std::process::id()));
+        let away = self.path.join(format!("{TRANSIENT}gone-{}", crate::sys::process::own_pid()));
         let rename = || nix::fcntl::renameat(AT_FDCWD, &entry.path, AT_FDCWD, &away);
         let renamed = rename().or_else(|errno| match errno {
             // Left by a killed process whose number is ours now.
@@ -210,7 +212,8 @@ impl Store {
             }
         }
         // The older facts first: whoever has the directory open takes the newer ones where it finds them.
-        for name in [CONFIGURATION, FILTER, "start", HELD, INTENT, FACTS] {
+        let gate = state.is_none_or(|state| state.gate).then_some(GATE);
+        for name in [CONFIGURATION, FILTER, HELD, INTENT, FACTS].into_iter().chain(gate) {
             let _ = unlinkat(&entry.dir, name, UnlinkatFlags::NoRemoveDir);
         }
         if unlinkat(AT_FDCWD, &away, UnlinkatFlags::RemoveDir).is_err() {
@@ -272,6 +275,11 @@ impl Entry {
     /// The open directory.
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
+    }
+
+    /// Where files go that were read about this container.
+    pub fn read_files(&self) -> &Spent {
+        &self.read
     }
 
     /// Closes the directory and what was read in it.

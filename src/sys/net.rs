@@ -2,10 +2,10 @@
 
 use super::{Called, Result, check};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
-/// Sets `IFF_UP` on the loopback device of the current network namespace.
-pub fn loopback_up() -> Result<()> {
+/// Sets `IFF_UP` on the loopback device of the current network namespace. Returns the socket that was asked by, which has no other use.
+pub fn loopback_up() -> Result<OwnedFd> {
     let fd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
         .called(|| "socket(AF_INET, SOCK_DGRAM|SOCK_CLOEXEC)".into())?;
     // SAFETY: all zeroes is a valid ifreq.
@@ -14,6 +14,6 @@ pub fn loopback_up() -> Result<()> {
     request.ifr_ifru.ifru_flags = libc::IFF_UP as i16;
     // SAFETY: SIOCSIFFLAGS reads a struct ifreq, which lives until the call returns.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }.into())
-        .map(drop)
+        .map(|_| fd)
         .called(|| "ioctl(SIOCSIFFLAGS, {lo, IFF_UP})".into())
 }

@@ -8,6 +8,7 @@ use nix::sys::stat::fstat;
 use nix::sys::statfs::{FsType, fstatfs};
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
 /// `struct clone_args` of clone3(2), first 88 bytes (Linux 5.7).
 #[repr(C, align(8))]
@@ -108,6 +109,12 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>, parent: Parent) -> Res
         // SAFETY: the kernel has just stored a new descriptor there, which nobody else owns.
         pid => Ok(Side::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
     }
+}
+
+/// The number of this process, asked for once: libc asks the kernel each time. Not for who is cloned from it.
+pub fn own_pid() -> i32 {
+    static OWN: OnceLock<i32> = OnceLock::new();
+    *OWN.get_or_init(|| nix::unistd::getpid().as_raw())
 }
 
 /// pidfd_open(2). `ESRCH`: there is no such process.

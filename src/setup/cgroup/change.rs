@@ -104,7 +104,33 @@ pub enum Absent {
     },
 }
 
+/// Where the group's directory comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This process has made it: nobody else has done anything to it.
+    Made,
+    /// It was there.
+    Found,
+}
+
+/// The group of version 2, open.
+#[derive(Clone, Copy, Debug)]
+pub struct Group<'a> {
+    /// Its directory.
+    pub directory: BorrowedFd<'a>,
+    /// Where that comes from.
+    pub origin: Origin,
+}
+
 impl Change {
+    /// As [`Change::apply`] for a directory to be made: was it?
+    pub fn make(&self) -> Option<Result<Origin>> {
+        match self {
+            Change::Mkdir { hierarchy, directory, parents } => Some(make(hierarchy, directory, parents)),
+            _ => None,
+        }
+    }
+
     /// Makes this directory.
     pub(super) fn mkdir(version: Version, directory: &Directory) -> Change {
         let hierarchy = match version {
@@ -140,10 +166,12 @@ impl Change {
     }
 
     /// Does it. `group`: the group's directory of version 2, where it is open.
-    pub fn apply(&self, group: Option<BorrowedFd<'_>>, spent: &Spent) -> Result<()> {
+    pub fn apply(&self, group: Option<Group<'_>>, spent: &Spent) -> Result<()> {
         match self {
-            Change::Mkdir { hierarchy, directory, parents } => make(hierarchy, directory, parents),
-            Change::Enable { mount, directory, controllers, needed } => enable(mount, directory, controllers, needed),
+            Change::Mkdir { hierarchy, directory, parents } => make(hierarchy, directory, parents).map(drop),
+            Change::Enable { mount, directory, controllers, needed } => {
+                enable(mount, directory, controllers, needed, spent)
+            }
             Change::Inherit { mount, directory, file } => inherit(mount, directory, file, spent).map(drop),
             Change::Check { path, limit, place } => check(path, *limit, place),
             Change::Write(write) => write.apply(spent),
@@ -157,9 +185,9 @@ impl Change {
             Change::DeviceProgram { directory, program } => match group {
                 Some(group) => attach(group, directory, program, spent),
                 None => {
-                    let group = open_directory(directory)?;
-                    attach(group.as_fd(), directory, program, spent)?;
-                    spent.take(group);
+                    let opened = open_directory(directory)?;
+                    attach(Group { directory: opened.as_fd(), origin: Origin::Found }, directory, program, spent)?;
+                    spent.take(opened);
                     Ok(())
                 }
             },
@@ -202,7 +230,7 @@ impl fmt::Display for Change {
             Change::Pair { first, second } => write!(f, "{first}; {second}"),
             Change::DeviceProgram { directory, program } => write!(
                 f,
-                "[openat({directory:?})]; bpf(BPF_PROG_QUERY, BPF_CGROUP_DEVICE); \
+                "[openat({directory:?})]; [bpf(BPF_PROG_QUERY, BPF_CGROUP_DEVICE)]; \
                  bpf(BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE, {} instructions); bpf(BPF_PROG_ATTACH, BPF_CGROUP_DEVICE)",
                 program.len()
             ),
@@ -262,7 +290,7 @@ impl Write {
     }
 }
 
-fn make(hierarchy: &str, directory: &Path, parents: &[PathBuf]) -> Result<()> {
+fn make(hierarchy: &str, directory: &Path, parents: &[PathBuf]) -> Result<Origin> {
     let mkdir = |path: &Path| mkdirat(AT_FDCWD, path, Mode::from_bits_truncate(0o755));
     let mut made = mkdir(directory);
     if made == Err(Errno::ENOENT) {
@@ -276,8 +304,8 @@ fn make(hierarchy: &str, directory: &Path, parents: &[PathBuf]) -> Result<()> {
         made = mkdir(directory);
     }
     match made {
-        Ok(()) => Ok(()),
-        Err(Errno::EEXIST) => vacant(directory),
+        Ok(()) => Ok(Origin::Made),
+        Err(Errno::EEXIST) => vacant(directory).map(|()| Origin::Found),
         Err(errno) => Err(errno).called(|| call(directory)).map_err(|failure| not_made(failure, hierarchy, directory)),
     }
 }
@@ -326,9 +354,15 @@ fn plus(controllers: &[impl AsRef<str>]) -> String {
     controllers.iter().map(|c| format!("+{}", c.as_ref())).collect::<Vec<_>>().join(" ")
 }
 
-fn enable(mount: &Path, directory: &Path, controllers: &[String], needed: &[(String, String)]) -> Result<()> {
+fn enable(
+    mount: &Path,
+    directory: &Path,
+    controllers: &[String],
+    needed: &[(String, String)],
+    spent: &Spent,
+) -> Result<()> {
     let missing_in = |path: PathBuf| -> Result<Vec<&String>> {
-        let there = read_value(&path)?;
+        let there = read_value_sparing(&path, spent)?;
         Ok(controllers.iter().filter(|c| !there.split_whitespace().any(|word| word == c.as_str())).collect())
     };
     if missing_in(directory.join("cgroup.controllers"))?.is_empty() {
@@ -389,9 +423,14 @@ fn check(path: &Path, limit: u64, place: &str) -> Result<()> {
     }
 }
 
-fn attach(group: BorrowedFd<'_>, directory: &Path, program: &[bpf::Instruction], spent: &Spent) -> Result<()> {
-    let old = bpf::attached_device_programs(group)
-        .called(|| format!("bpf(BPF_PROG_QUERY, {directory:?}, BPF_CGROUP_DEVICE)"))?
+fn attach(group: Group<'_>, directory: &Path, program: &[bpf::Instruction], spent: &Spent) -> Result<()> {
+    let Group { directory: group, origin } = group;
+    let ids = match origin {
+        Origin::Made => Vec::new(),
+        Origin::Found => bpf::attached_device_programs(group)
+            .called(|| format!("bpf(BPF_PROG_QUERY, {directory:?}, BPF_CGROUP_DEVICE)"))?,
+    };
+    let old = ids
         .into_iter()
         .map(|id| bpf::program_by_id(id).called(|| format!("bpf(BPF_PROG_GET_FD_BY_ID, {id})")))
         .collect::<Result<Vec<OwnedFd>>>()?;
@@ -456,6 +495,14 @@ fn write_once(file: &OwnedFd, path: &Path, value: &str) -> Result<()> {
 /// The content of a file with one value, without the newline.
 pub(super) fn read_value(path: &Path) -> Result<String> {
     read_once(&open(path, OFlag::O_RDONLY)?, path)
+}
+
+/// The same; the file is closed with others.
+pub(super) fn read_value_sparing(path: &Path, spent: &Spent) -> Result<String> {
+    let file = open(path, OFlag::O_RDONLY)?;
+    let value = read_once(&file, path);
+    spent.take(file);
+    value
 }
 
 /// The same, of a file below a directory that is open.

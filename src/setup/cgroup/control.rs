@@ -19,8 +19,9 @@
 //! threaded (whose `cgroup.procs` cannot be read: their processes stand in the one above). The tree is therefore walked by
 //! descriptor, one level at a time, and a group that is gone already is what was wanted.
 
-use super::change::{open, open_directory, read_all, read_value, read_value_below, write_values};
+use super::change::{open, open_directory, read_all, read_value, read_value_below, read_value_sparing, write_values};
 use super::{Cgroup, Directory, Version};
+use crate::sys::spent::Spent;
 use crate::sys::{Called, Failure, Result, process};
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
@@ -206,6 +207,11 @@ impl Cgroup {
                 )
             }),
         }
+    }
+
+    /// The same; the file is closed with others.
+    pub fn is_frozen_sparing(&self, spent: &Spent) -> Result<bool> {
+        self.is_frozen_by(|path| read_value_sparing(path, spent))
     }
 
     fn is_frozen_by(&self, read: impl FnOnce(&Path) -> Result<String>) -> Result<bool> {

@@ -45,7 +45,7 @@ mod v2;
 #[cfg(test)]
 mod host_tests;
 
-pub use change::{Absent, Change, Write};
+pub use change::{Absent, Change, Group, Origin, Write};
 pub use control::Freezers;
 pub use devices::{Policy, Verdict};
 

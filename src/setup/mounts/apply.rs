@@ -1,7 +1,10 @@
 //! Executes one mount in the child.
 
 use super::shown::{attach, setattr};
-use super::{Action, Bind, Cloned, Content, Kind, Legacy, New, Remount, RootMode, Spot, What, copy_up, early, long};
+use super::{
+    Action, Bind, Cloned, Content, Entered, Kind, Legacy, New, Remount, RootMode, Spot, Way, What, copy_up, early,
+    whole,
+};
 use crate::setup::Held;
 use crate::setup::options::Data;
 use crate::sys::mount::{self, Change, Context, Reach, attr};
@@ -11,7 +14,7 @@ use crate::sys::{Called, Failure, Result, at};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
-use nix::unistd::symlinkat;
+use nix::unistd::{fchdir, symlinkat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -32,29 +35,35 @@ impl Action {
             held.trees.iter().position(|(place, _)| *place == self.place).map(|i| held.trees.swap_remove(i).1);
         let (root, spent) = (path::opened(&held.root)?, &held.spent);
         let (mount, links) = match (&self.what, &held.dev) {
-            (What::New(new), Some(dev)) if new.spot == Spot::InDev => {
-                (new.apply_in(dev.as_fd(), &self.target, spent)?, Links::Refuse)
+            (What::New(new @ New { spot: Spot::InDev(entered), .. }), Some(dev)) => {
+                (new.apply_in(dev.as_fd(), *entered, &self.target, spent)?, Links::Refuse)
             }
             (What::New(new), _) => new.apply(root, &self.target, spent)?,
-            (What::Bind(bind), _) => bind.apply(root, &self.target, inherited, spent)?,
+            (What::Bind(bind), _) => some(bind.apply(root, &self.target, inherited, spent)?),
             (What::Early(_), _) => unreachable!("handled above"),
-            (What::Legacy(legacy), _) => legacy.apply(root, &self.target, spent)?,
-            (What::Remount(remount), _) => (remount.apply(root, &self.target)?, Links::Refuse),
-            (What::Seal, _) => (seal(root, &self.target)?, Links::Refuse),
+            (What::Legacy(legacy), _) => some(legacy.apply(root, &self.target, spent)?),
+            (What::Remount(remount), _) => (Some(remount.apply(root, &self.target)?), Links::Refuse),
+            (What::Seal, _) => (Some(seal(root, &self.target)?), Links::Refuse),
         };
-        self.propagation.iter().try_for_each(|(how, reach)| change(&mount, *reach, &Change::propagate(*how)))?;
+        if let Some(mount) = &mount {
+            self.propagation.iter().try_for_each(|(how, reach)| change(mount, *reach, &Change::propagate(*how)))?;
+        }
         let is_dev = path::clean(&self.target) == Path::new("/dev");
         // Through a symbolic link it may lie on /dev as well.
         if is_dev || links == Links::Follow {
             spent.take_all(held.dev.take());
         }
         if is_dev && self.is_empty_tmpfs() {
-            held.dev = Some(mount);
+            held.dev = mount;
         } else {
-            spent.take(mount);
+            spent.take_all(mount);
         }
         Ok(())
     }
+}
+
+fn some((mount, links): (OwnedFd, Links)) -> (Option<OwnedFd>, Links) {
+    (Some(mount), links)
 }
 
 fn change(mount: &OwnedFd, reach: Reach, what: &Change) -> Result<()> {
@@ -155,27 +164,48 @@ fn no_selinux(failure: Failure) -> Failure {
 }
 
 impl New {
-    /// In the container's own `/dev`, by name.
-    fn apply_in(&self, dev: BorrowedFd<'_>, target: &Path, spent: &Spent) -> Result<OwnedFd> {
+    /// In the container's own `/dev`, by name. No descriptor where mount(2) made it.
+    fn apply_in(&self, dev: BorrowedFd<'_>, entered: Entered, target: &Path, spent: &Spent) -> Result<Option<OwnedFd>> {
         let name = target.file_name().unwrap_or_default();
         mkdirat(dev, name, DIRECTORY).called(|| format!("mkdirat({target:?})"))?;
-        let mount = self.make((self.mode == RootMode::Covered).then_some(STICKY), spent)?;
+        let mode = self.mode_in_dev();
+        if self.way == Way::Whole {
+            if entered == Entered::No {
+                fchdir(dev).called(|| "fchdir(\"/dev\")".into())?;
+            }
+            if whole::mount(self, name, mode).is_ok() {
+                return Ok(None);
+            }
+        }
+        let mount = self.make(mode, spent)?;
         if let Some(label) = &self.root_label {
             set_label(&mount, label)?;
         }
         mount::attach_at(mount.as_fd(), dev, name).called(|| attach(target))?;
-        Ok(mount)
+        Ok(Some(mount))
     }
 
-    fn apply(&self, root: BorrowedFd<'_>, target: &Path, spent: &Spent) -> Result<(OwnedFd, Links)> {
+    /// Of what lies in a `/dev` where nothing of that name was before.
+    pub(super) fn mode_in_dev(&self) -> Option<u32> {
+        (self.mode == RootMode::Covered).then_some(STICKY)
+    }
+
+    fn apply(&self, root: BorrowedFd<'_>, target: &Path, spent: &Spent) -> Result<(Option<OwnedFd>, Links)> {
         let (place, was, links) = directory(root, target, self.links)?;
         let mode = match (self.mode, was) {
             (RootMode::Own, _) => None,
             (RootMode::Covered, Was::Missing) => Some(STICKY),
             (RootMode::Covered, Was::There) => Some(fstat(&place).called(|| "fstat".into())?.st_mode & 0o7777),
         };
-        if long::needed(self) {
-            return Ok((long::apply(self, root, &place, target)?, links));
+        if self.way == Way::Long {
+            return Ok((Some(whole::apply_long(self, root, &place, target)?), links));
+        }
+        let kept = whole::kept(self, target);
+        // Where it is opened again no link may have led there: it could lead elsewhere by now.
+        if self.way == Way::Whole && !(kept && links == Links::Follow) && whole::mount_on(self, &place, mode).is_ok() {
+            let top = if kept { Some(whole::top(root, target)?) } else { None };
+            spent.take(place);
+            return Ok((top, links));
         }
         let mount = match (self.make(mode, spent), &self.instead) {
             (Err(failure), Some(own)) if matches!(failure.errno, Errno::EPERM | Errno::EBUSY) => {
@@ -194,7 +224,7 @@ impl New {
         }
         put(&mount, &place, target)?;
         spent.take(place);
-        Ok((mount, links))
+        Ok((Some(mount), links))
     }
 
     fn make(&self, mode: Option<u32>, spent: &Spent) -> Result<OwnedFd> {

@@ -1,7 +1,8 @@
 //! What `explain` prints of a mount: its system calls in order.
 
 use super::{
-    Action, Bind, Cloned, Content, IdMap, Kind, Legacy, New, Owner, Remount, RootMode, Spot, What, early, long,
+    Action, Bind, Cloned, Content, Entered, IdMap, Kind, Legacy, New, Owner, Remount, RootMode, Spot, Way, What, early,
+    whole,
 };
 use crate::setup::options::Data;
 use crate::sys::mount::{Change, Reach, attr};
@@ -63,16 +64,46 @@ const COPY: &str = "openat(\".\", O_DIRECTORY); [getdents64()]…; [[newfstatat(
 impl New {
     fn calls(&self, target: &Path) -> Vec<String> {
         let mut calls = match self.spot {
-            Spot::InDev => vec![format!("mkdirat({target:?}, 0755)")],
+            Spot::InDev(_) => vec![format!("mkdirat({target:?}, 0755)")],
             Spot::Anywhere if self.mode == RootMode::Covered => vec![open_or_make(target), "[fstat()]".into()],
             Spot::Anywhere => vec![open_or_make(target)],
         };
-        if long::needed(self) {
-            let calls_by_path =
-                format!("openat(\".\", O_PATH); fchdir({target:?}); {}; fchdir(\".\")", long::shown(self, target));
-            calls.extend([calls_by_path, open(target)]);
-            return calls;
+        match self.way {
+            Way::Parts => self.parts(target, &mut calls),
+            Way::Whole => self.whole(target, &mut calls),
+            Way::Long => {
+                let mount = whole::shown(self, ".", None);
+                calls.push(format!("openat(\".\", O_PATH); fchdir({target:?}); {mount}; fchdir(\".\")"));
+                calls.push(open(target));
+            }
         }
+        calls
+    }
+
+    fn whole(&self, target: &Path, calls: &mut Vec<String>) {
+        match self.spot {
+            Spot::InDev(entered) => {
+                if entered == Entered::No {
+                    calls.push("fchdir(\"/dev\")".into());
+                }
+                let name = target.file_name().unwrap_or_default().to_string_lossy();
+                calls.push(whole::shown(self, &name, self.mode_in_dev()));
+            }
+            Spot::Anywhere => {
+                calls.push(format!("fchdir({target:?})"));
+                calls.push(match self.mode {
+                    RootMode::Own => whole::shown(self, ".", None),
+                    RootMode::Covered => whole::shown_covering(self, "."),
+                });
+            }
+        }
+        calls.push(whole::shown_again(self, target));
+        if whole::kept(self, target) {
+            calls.push(format!("[{}; fstatfs()]", open(target)));
+        }
+    }
+
+    fn parts(&self, target: &Path, calls: &mut Vec<String>) {
         calls.push(format!("fsopen({:?})", self.kind));
         calls.extend(self.source.iter().map(|source| format!("fsconfig(SET_STRING, \"source\", {source:?})")));
         if self.mode == RootMode::Covered {
@@ -94,7 +125,6 @@ impl New {
             calls.push(COPY.into());
         }
         calls.push(attach(target));
-        calls
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Mutex;
 mod binds;
 mod hosts;
 mod races;
+mod ways;
 
 pub(super) fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
     Mount {
@@ -21,6 +22,9 @@ pub(super) fn mount(destination: &str, kind: &str, source: &str, options: &[&str
         ..Mount::default()
     }
 }
+
+/// What it says does not matter: where a call is not known, two others are made.
+pub(super) const KERNEL: (u32, u32) = (6, 15);
 
 /// What `runc spec` writes.
 fn default_mounts() -> Vec<Mount> {
@@ -49,6 +53,7 @@ pub(super) fn facts(bundle: &Path) -> Facts<'_> {
         user: User::Host,
         network_namespace: true,
         label: None,
+        place: Place::Free,
     }
 }
 
@@ -111,7 +116,7 @@ pub(super) fn build(bundle: &Path, mounts: &[Mount], facts: &Facts) {
     let masked =
         ["/proc/iomem", "/proc/keys", "/sys/firmware", "/proc/scsi", "/proc/irq", "/proc/nothing"].map(PathBuf::from);
     let readonly = ["/proc/sys", "/proc/bus", "/proc/sysrq-trigger", "/proc/nothing"].map(PathBuf::from);
-    for action in mask::decide(&masked, &readonly) {
+    for action in mask::decide(&masked, &readonly, mounts, KERNEL) {
         action.apply(&mut held).unwrap_or_else(|f| panic!("{action}: {f} {:?}", f.because));
     }
     steps.finish.iter().for_each(|a| a.apply(&mut held).unwrap());
@@ -171,17 +176,36 @@ fn the_default_bundle() {
 fn explain_prints_the_calls() {
     let text: Vec<String> =
         decide(&default_mounts(), &facts(Path::new("/b"))).unwrap().iter().map(|a| a.to_string()).collect();
+    let opened = |path: &str| {
+        format!(
+            "openat2(root, \"{path}\"); [openat2(root, \"/\"); mkdirat(\"{path}\", 0755); openat(\"{path}\", O_PATH|O_NOFOLLOW)]; "
+        )
+    };
     assert_eq!(
         text[0],
-        "openat2(root, \"/proc\"); [openat2(root, \"/\"); mkdirat(\"/proc\", 0755); openat(\"/proc\", O_PATH|O_NOFOLLOW)]; fsopen(\"proc\"); fsconfig(SET_STRING, \"source\", \"proc\"); \
-         fsconfig(CMD_CREATE); fsmount(0); move_mount(\"/proc\")"
+        opened("/proc")
+            + "fchdir(\"/proc\"); mount(\"proc\", \".\", \"proc\", 0); [fsopen(\"proc\"); [fsconfig()]…; [fsmount(); move_mount(\"/proc\")]]"
     );
     assert_eq!(
         text[1],
-        "openat2(root, \"/dev\"); [openat2(root, \"/\"); mkdirat(\"/dev\", 0755); openat(\"/dev\", O_PATH|O_NOFOLLOW)]; fsopen(\"tmpfs\"); fsconfig(SET_STRING, \"source\", \"tmpfs\"); \
-         fsconfig(SET_STRING, \"mode\", \"755\"); fsconfig(SET_STRING, \"size\", \"65536k\"); fsconfig(CMD_CREATE); \
-         fsmount(NOSUID|STRICTATIME); move_mount(\"/dev\")"
+        opened("/dev")
+            + "fchdir(\"/dev\"); mount(\"tmpfs\", \".\", \"tmpfs\", NOSUID|STRICTATIME, \"mode=755,size=65536k\"); \
+               [fsopen(\"tmpfs\"); [fsconfig()]…; [fsmount(); move_mount(\"/dev\")]]; [openat2(root, \"/dev\"); fstatfs()]"
     );
+    assert_eq!(
+        text[2..4],
+        [
+            "mkdirat(\"/dev/pts\", 0755); fchdir(\"/dev\"); \
+             mount(\"devpts\", \"pts\", \"devpts\", NOSUID|NOEXEC, \"newinstance,ptmxmode=0666,mode=0620,gid=5\"); \
+             [fsopen(\"devpts\"); [fsconfig()]…; [fsmount(); move_mount(\"/dev/pts\")]]",
+            "mkdirat(\"/dev/shm\", 0755); mount(\"shm\", \"shm\", \"tmpfs\", NOSUID|NODEV|NOEXEC, \"mode=1777,size=65536k\"); \
+             [fsopen(\"tmpfs\"); [fsconfig()]…; [fsmount(); move_mount(\"/dev/shm\")]]"
+        ]
+    );
+    let sys = "openat2(root, \"/sys\"); [openat2(root, \"/\"); mkdirat(\"/sys\", 0755); openat(\"/sys\", O_PATH|O_NOFOLLOW)]; \
+               fsopen(\"sysfs\"); fsconfig(SET_STRING, \"source\", \"sysfs\"); fsconfig(CMD_CREATE); \
+               fsmount(RDONLY|NOSUID|NODEV|NOEXEC); move_mount(\"/sys\")";
+    assert_eq!(text[5], sys);
     let bind = [mount("/data", "bind", "srv", &["rbind", "ro", "rslave"])];
     assert_eq!(
         decide(&bind, &facts(Path::new("/b"))).unwrap()[0].to_string(),
@@ -338,7 +362,7 @@ fn a_null_device_that_is_none_is_refused() {
                 open(&mut held, bundle, None);
                 let failure = dev::decide(&[], &[], dev::Means::Make).unwrap()[0].apply(&mut held).unwrap_err();
                 assert!(failure.because.unwrap().starts_with("/dev/null in the root file system is a "));
-                let masked = mask::decide(&["/secret".into()], &[])[0].apply(&mut held).unwrap_err();
+                let masked = mask::decide(&["/secret".into()], &[], &[], KERNEL)[0].apply(&mut held).unwrap_err();
                 assert!(masked.because.unwrap().contains("/dev/null in the"), "mask");
             },
         );

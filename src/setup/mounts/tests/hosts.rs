@@ -53,7 +53,7 @@ fn a_shared_host_hears_of_nothing() {
                 action.apply(&mut held).unwrap();
             }
             steps.enter.iter().for_each(|a| a.apply(&mut held).unwrap());
-            mask::decide(&["/sys/firmware".into()], &["/proc/sys".into()])
+            mask::decide(&["/sys/firmware".into()], &["/proc/sys".into()], &[], KERNEL)
                 .iter()
                 .for_each(|a| a.apply(&mut held).unwrap());
             steps.finish.iter().for_each(|a| a.apply(&mut held).unwrap());
