@@ -11,34 +11,30 @@
 //! made; chown(2) clears setuid and capabilities, so owner, mode, attributes and times come in this order; every name that is added
 //! changes its directory's time, so the times of directories are set at the end of a layer.
 
-use super::archive::{Entry, Extent, Kind, Node, show, told};
+use super::archive::{Entry, Kind, show};
 use super::name::{self, Asks, Place};
-use super::pax::Time;
-use super::{prune, xattr};
+use super::put::{device, fill, is_directory, meta, named, spec};
+use super::steps::{self, Step};
+use super::{marks, prune, xattr};
 use crate::error;
 use crate::error::Result;
-use crate::sys::{self, Called};
+use crate::sys::Called;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{
-    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, futimens, mkdirat, mknodat,
-    utimensat,
-};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, fstatat, futimens, mkdirat, mknodat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
 /// Bytes copied at once.
 const BUFFER: usize = 128 << 10;
-/// How many symbolic links one path may lead through, as in the kernel (path_resolution(7)).
-const LINKS: usize = 40;
 /// The mode of directories that an archive leaves out.
 const COMMON: Mode = Mode::from_bits_truncate(0o755);
 
@@ -57,6 +53,7 @@ pub struct Layer<'a> {
     times: HashMap<u64, (Vec<u8>, TimeSpec)>,
     /// The parent that was opened last: the next entry is most often its neighbour.
     last: Option<(Vec<u8>, Parent)>,
+    apart: Option<Apart>,
 }
 
 /// Whether there is anything below that a whiteout could hide.
@@ -66,6 +63,30 @@ pub enum Position {
     Base,
     /// Any other.
     Upper,
+    /// Any other, in a directory of its own: what it removes becomes marks, and what it needs from below is written down.
+    Apart,
+}
+
+/// What a layer that stands apart needs from those below it. Nothing of it for other layers.
+#[derive(Debug, Default)]
+pub struct Apart {
+    /// Directories that the layer does not describe, by inode: theirs is what the layers below say of them.
+    pub implicit: HashMap<u64, Why>,
+    /// There are whiteouts or opaque directories.
+    pub marked: bool,
+    /// The layer's root hides all below. Overlayfs does not look for that mark on a root.
+    pub alone: bool,
+    /// Names that hard links were to be made to and that are not in the layer. Those links are not there.
+    pub wanted: Vec<Vec<u8>>,
+}
+
+/// What a directory was made for that the layer does not describe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// For something to be in it.
+    ToFill,
+    /// For a whiteout: if there is nothing below, it should not be there.
+    ToHide,
 }
 
 /// An open directory and its inode.
@@ -103,8 +124,13 @@ impl Tree {
 
     /// Begins a layer.
     pub fn layer(&mut self, position: Position) -> Layer<'_> {
-        let hashes = (position == Position::Upper).then(HashSet::new);
-        Layer { tree: self, made: Made { key: RandomState::new(), hashes }, times: HashMap::new(), last: None }
+        let hashes = (position != Position::Base).then(HashSet::new);
+        let made = Made { key: RandomState::new(), hashes };
+        let apart = (position == Position::Apart).then(|| {
+            let implicit = HashMap::from([(self.inode, Why::ToFill)]);
+            Apart { implicit, ..Apart::default() }
+        });
+        Layer { tree: self, made, times: HashMap::new(), last: None, apart }
     }
 
     /// Opens a path of the image, links resolved below its root.
@@ -148,7 +174,7 @@ impl Layer<'_> {
             }
             Asks::Make(Place::Root) => Err(error!("the root of the image is not a directory")),
             Asks::Make(Place::Below { parent, base }) => {
-                let place = self.parent(&parent, Missing::Made)?;
+                let Some(place) = self.parent(&parent, Missing::Made)? else { return Ok(()) };
                 self.make(&place, &parent, base, entry, &set, content)?;
                 self.made.add(place.inode, base);
                 Ok(())
@@ -157,7 +183,7 @@ impl Layer<'_> {
     }
 
     /// Sets the times of the directories that changed. To be called after the last entry.
-    pub fn finish(self) -> Result<()> {
+    pub fn finish(self) -> Result<Apart> {
         for (inode, (path, time)) in &self.times {
             let path = OsStr::from_bytes(path);
             // It may have been removed again, or something else stands there now.
@@ -166,7 +192,7 @@ impl Layer<'_> {
                 futimens(&directory, time, time).called(|| format!("futimens({path:?})"))?;
             }
         }
-        Ok(())
+        Ok(self.apart.unwrap_or_default())
     }
 
     fn make(
@@ -211,7 +237,10 @@ impl Layer<'_> {
             Kind::Hardlink(target) => {
                 let (from, name) = match name::place(target).map_err(|e| e.at("the target of a hard link"))? {
                     Place::Root => return Err(error!("a hard link to the root")),
-                    Place::Below { parent, base: name } => (self.parent(&parent, Missing::AnError)?, name),
+                    Place::Below { parent, base: name } => match self.target(&parent, name, target)? {
+                        Some(place) => (place, name),
+                        None => return Ok(()),
+                    },
                 };
                 if (from.inode, name) == (place.inode, base) {
                     return Err(error!("a hard link to itself"));
@@ -262,17 +291,24 @@ impl Layer<'_> {
             }
             made => made.map(|()| false).called(|| format!("mkdirat({base:?})"))?,
         };
+        // What is replaced may hide a directory below, which is not to show through the new one.
+        let mut replaced = false;
         let open = || {
             openat(at, base, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
         };
         let fd = match open() {
             Err(Errno::ENOTDIR | Errno::ELOOP) => {
                 self.afresh(at, base, || mkdirat(at, base, Mode::S_IRWXU), || format!("mkdirat({base:?})"))?;
+                replaced = true;
                 open()
             }
             opened => opened,
         };
         let fd = fd.called(|| format!("openat({base:?}, DIRECTORY|NOFOLLOW)"))?;
+        if let (true, Some(apart)) = (replaced, &mut self.apart) {
+            marks::set_opaque(&fd)?;
+            apart.marked = true;
+        }
         if there {
             xattr::clear(fd.as_fd())?;
         }
@@ -289,6 +325,9 @@ impl Layer<'_> {
         set: &[(std::ffi::CString, &[u8])],
     ) -> Result<()> {
         meta(fd, entry, set)?;
+        if let Some(apart) = &mut self.apart {
+            apart.implicit.remove(&inode);
+        }
         self.times.insert(inode, (path.to_vec(), spec(entry.mtime)));
         Ok(())
     }
@@ -298,8 +337,10 @@ impl Layer<'_> {
         if self.made.hashes.is_none() {
             return Ok(());
         }
-        let place = match self.parent(parent, Missing::AnError) {
-            Ok(place) => place,
+        let missing = if self.apart.is_some() { Missing::MadeToHide } else { Missing::AnError };
+        let place = match self.parent(parent, missing) {
+            Ok(Some(place)) => place,
+            Ok(None) => return Ok(()),
             // Nothing there, nothing to hide.
             Err(_) if matches!(self.tree.open(OsStr::from_bytes(parent), OFlag::O_PATH), Err(Errno::ENOENT)) => {
                 return Ok(());
@@ -308,27 +349,68 @@ impl Layer<'_> {
         };
         self.last = None;
         let keep = |parent: u64, name: &OsStr| self.made.has(parent, name);
+        let directory = |at: BorrowedFd<'_>, name: &OsStr| {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            openat(at, name, flags, Mode::empty()).called(|| format!("openat({name:?}, DIRECTORY)"))
+        };
+        let at = place.fd.as_fd();
         match name {
-            Some(name) => prune::entry(place.fd.as_fd(), name, &keep)?,
-            None => {
-                let listed =
-                    openat(&*place.fd, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
-                prune::content(listed.called(|| format!("openat({:?}, DIRECTORY)", show(parent)))?, &keep)?;
-            }
+            Some(name) => prune::entry(at, name, &keep)?,
+            None => drop(prune::content(directory(at, OsStr::new("."))?, &keep)?),
+        }
+        let Some(apart) = &mut self.apart else { return Ok(()) };
+        apart.marked = true;
+        match name {
+            None if place.inode == self.tree.inode => apart.alone = true,
+            None => marks::set_opaque(directory(at, OsStr::new("."))?)?,
+            Some(name) => match fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Err(Errno::ENOENT) => marks::whiteout(at, name)?,
+                found if is_directory(&found.called(|| format!("fstatat({name:?})"))?) => {
+                    marks::set_opaque(directory(at, name)?)?;
+                }
+                _ => {}
+            },
         }
         Ok(())
     }
 
+    /// The directory that has the target of a hard link; `None` if that must come from below, which is written down.
+    fn target(&mut self, parent: &[u8], name: &OsStr, target: &[u8]) -> Result<Option<Parent>> {
+        let found = self.parent(parent, Missing::AnError);
+        let Some(apart) = &mut self.apart else { return found };
+        if let Ok(Some(place)) = &found {
+            match fstatat(&*place.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                // The layer itself has removed it.
+                Ok(found) if marks::is_whiteout(&found) => {
+                    return Err(Errno::ENOENT).called(|| format!("linkat({:?})", show(target)))?;
+                }
+                Ok(_) => return found,
+                Err(_) => {}
+            }
+        }
+        apart.wanted.push(resolve(&self.tree.root, target)?);
+        Ok(None)
+    }
+
     /// Opens the directory `path`, and remembers its time before it changes.
-    fn parent(&mut self, path: &[u8], missing: Missing) -> Result<Parent> {
+    fn parent(&mut self, path: &[u8], missing: Missing) -> Result<Option<Parent>> {
         if let Some((last, parent)) = &self.last
             && last == path
         {
-            return Ok(parent.clone());
+            return Ok(Some(parent.clone()));
         }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         let fd = match self.tree.open(OsStr::from_bytes(path), flags) {
-            Err(Errno::ENOENT) if missing == Missing::Made => make_all(&self.tree.root, path)?,
+            // Not a directory: it may be a whiteout.
+            Err(Errno::ENOENT | Errno::ENOTDIR) if missing != Missing::AnError && self.apart.is_some() => {
+                let why = if missing == Missing::Made { Why::ToFill } else { Why::ToHide };
+                let Some(made) = make_all(&self.tree.root, path, why, self.apart.as_mut())? else { return Ok(None) };
+                made
+            }
+            Err(Errno::ENOENT) if missing == Missing::Made => {
+                let Some(made) = make_all(&self.tree.root, path, Why::ToFill, None)? else { return Ok(None) };
+                made
+            }
             opened => opened.called(|| format!("openat2(rootfs, {:?}, IN_ROOT)", show(path)))?,
         };
         let found = fstat(&fd).called(|| format!("fstat({:?})", show(path)))?;
@@ -336,7 +418,7 @@ impl Layer<'_> {
         self.times.entry(found.st_ino).or_insert_with(|| (path.to_vec(), time));
         let parent = Parent { fd: Rc::new(fd), inode: found.st_ino };
         self.last = Some((path.to_vec(), parent.clone()));
-        Ok(parent)
+        Ok(Some(parent))
     }
 }
 
@@ -345,127 +427,72 @@ impl Layer<'_> {
 enum Missing {
     /// It is made, with mode 0755 and owner 0, as other tools do for archives that leave directories out.
     Made,
+    /// The same, for a whiteout.
+    MadeToHide,
     AnError,
 }
 
-/// Makes the directories of `path` that are missing. openat2 cannot create on the way, so this walks by hand: a stack of descriptors, which
-/// `..` pops and an absolute link empties, cannot be left.
-fn make_all(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd> {
+/// Makes the directories of `path` that are missing, links followed below the root.
+///
+/// In a layer that stands apart, a whiteout on the way is something that is gone: a directory made there is new, and shows nothing of what
+/// was there before. `None`: nothing is made for who only wants to hide what is gone.
+fn make_all(root: &OwnedFd, path: &[u8], why: Why, mut apart: Option<&mut Apart>) -> Result<Option<OwnedFd>> {
     let call = |what: &'static str, name: &OsStr| format!("{what}({name:?}) below {:?}", show(path));
-    let words = |path: &[u8]| -> Vec<Vec<u8>> { path.split(|b| *b == b'/').rev().map(<[u8]>::to_vec).collect() };
-    let duplicate = || root.try_clone().called(|| "fcntl(F_DUPFD_CLOEXEC, rootfs)".into());
-    let mut stack = vec![duplicate()?];
-    let mut todo = words(path);
-    let mut links = 0;
-    while let Some(word) = todo.pop() {
-        let name = OsStr::from_bytes(&word);
-        match &word[..] {
-            b"" | b"." => continue,
-            b".." => {
-                if stack.len() > 1 {
-                    stack.pop();
-                }
-                continue;
-            }
-            _ => {}
-        }
-        let Some(here) = stack.last() else { continue };
-        match mkdirat(here, name, COMMON) {
+    let mut hidden = false;
+    let walked = steps::walk(root, path, &mut |here, _, name| {
+        let open = |flags| openat(here, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
+        let make = || match mkdirat(here, name, COMMON) {
             // Once more, because the caller's umask had a say.
-            Ok(()) => fchmodat(here, name, COMMON, FchmodatFlags::NoFollowSymlink).called(|| call("fchmodat", name))?,
-            Err(Errno::EEXIST) => {}
-            made => made.called(|| call("mkdirat", name))?,
-        }
-        let found = openat(here, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
-        let found = found.called(|| call("openat", name))?;
-        let kind =
-            SFlag::from_bits_truncate(fstat(&found).called(|| call("fstat", name))?.st_mode & SFlag::S_IFMT.bits());
-        match kind {
-            SFlag::S_IFDIR => stack.push(found),
-            SFlag::S_IFLNK => {
-                links += 1;
-                if links > LINKS {
-                    return Err(error!("{:?} leads through more than {LINKS} symbolic links", show(path)));
+            Ok(()) => fchmodat(here, name, COMMON, FchmodatFlags::NoFollowSymlink)
+                .map(|()| true)
+                .called(|| call("fchmodat", name)),
+            Err(Errno::EEXIST) => Ok(false),
+            made => made.map(|()| true).called(|| call("mkdirat", name)),
+        };
+        let made = make()?;
+        let mut found = open(OFlag::O_PATH).called(|| call("openat", name))?;
+        let stat = fstat(&found).called(|| call("fstat", name))?;
+        if let Some(apart) = &mut apart {
+            if made {
+                apart.implicit.insert(stat.st_ino, why);
+            } else if marks::is_whiteout(&stat) {
+                if why == Why::ToHide {
+                    hidden = true;
+                    return Ok(Step::Stop);
                 }
-                let target = nix::fcntl::readlinkat(&found, "").called(|| call("readlinkat", name))?;
-                if target.as_bytes().starts_with(b"/") {
-                    stack = vec![duplicate()?];
-                }
-                todo.extend(words(target.as_bytes()));
+                unlinkat(here, name, UnlinkatFlags::NoRemoveDir).called(|| call("unlinkat", name))?;
+                make()?;
+                found = open(OFlag::O_RDONLY | OFlag::O_DIRECTORY).called(|| call("openat", name))?;
+                marks::set_opaque(&found)?;
+                apart.marked = true;
+                return Ok(Step::Into(found));
             }
-            _ => return Err(error!("{name:?} in {:?} is not a directory", show(path))),
         }
-    }
-    Ok(stack.pop().map_or_else(duplicate, Ok)?)
-}
-
-/// Writes a file's data. Holes stay holes.
-fn fill(file: &mut File, size: u64, extents: &[Extent], content: &mut dyn Read, buffer: &mut [u8]) -> Result<()> {
-    let mut at = 0;
-    for extent in extents {
-        if extent.offset != at {
-            file.seek(SeekFrom::Start(extent.offset)).called(|| format!("lseek({})", extent.offset))?;
+        match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+            SFlag::S_IFDIR => Ok(Step::Into(found)),
+            SFlag::S_IFLNK => link(&found, name),
+            _ => Err(error!("{name:?} in {:?} is not a directory", show(path))),
         }
-        let mut left = extent.length;
-        while left > 0 {
-            let want = left.min(buffer.len() as u64) as usize;
-            let got = content.read(&mut buffer[..want]).map_err(told)?;
-            if got == 0 {
-                return Err(error!("the archive is cut short"));
-            }
-            file.write_all(&buffer[..got]).called(|| format!("write({got} bytes)"))?;
-            left -= got as u64;
+    })?;
+    Ok((!hidden).then_some(walked.directory))
+}
+
+fn link(found: &OwnedFd, name: &OsStr) -> Result<Step> {
+    let target = nix::fcntl::readlinkat(found, "").called(|| format!("readlinkat({name:?})"))?;
+    Ok(Step::Link(target.as_bytes().to_vec()))
+}
+
+/// Where `path` leads, as far as this layer knows.
+fn resolve(root: &OwnedFd, path: &[u8]) -> Result<Vec<u8>> {
+    let walked = steps::walk(root, path, &mut |here, _, name| {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let Ok(found) = openat(here, name, flags, Mode::empty()) else { return Ok(Step::Stop) };
+        let mode = fstat(&found).called(|| format!("fstat({name:?})"))?.st_mode;
+        match SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits()) {
+            SFlag::S_IFDIR => Ok(Step::Into(found)),
+            SFlag::S_IFLNK => link(&found, name),
+            _ => Ok(Step::Stop),
         }
-        at = extent.offset + extent.length;
-    }
-    if at != size {
-        file.set_len(size).called(|| format!("ftruncate({size})"))?;
-    }
-    Ok(())
-}
-
-/// Owner, mode, attributes, in the order in which the one does not undo the other.
-fn meta(fd: BorrowedFd<'_>, entry: &Entry, set: &[(std::ffi::CString, &[u8])]) -> sys::Result<()> {
-    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-    fchown(fd, Some(uid), Some(gid)).called(|| format!("fchown({uid}, {gid})"))?;
-    fchmod(fd, Mode::from_bits_truncate(entry.mode)).called(|| format!("fchmod({:#o})", entry.mode))?;
-    xattr::apply(fd, set)
-}
-
-/// The same for what cannot be opened, by its name in the directory where it was just made, never following it. Nobody else can put
-/// something else there: the bundle is only the owner's until it is complete.
-fn named(at: BorrowedFd<'_>, base: &OsStr, entry: &Entry, mode: Option<u32>) -> sys::Result<()> {
-    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-    fchownat(at, base, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
-        .called(|| format!("fchownat({base:?}, {uid}, {gid})"))?;
-    if let Some(mode) = mode {
-        fchmodat(at, base, Mode::from_bits_truncate(mode), FchmodatFlags::NoFollowSymlink)
-            .called(|| format!("fchmodat({base:?}, {mode:#o}, SYMLINK_NOFOLLOW)"))?;
-    }
-    let time = spec(entry.mtime);
-    utimensat(at, base, &time, &time, UtimensatFlags::NoFollowSymlink).called(|| format!("utimensat({base:?})"))
-}
-
-/// Type and number for mknod(2). The kernel has 12 bits of major and 20 of minor.
-fn device(node: Node) -> Result<(SFlag, u64)> {
-    let (kind, major, minor) = match node {
-        Node::Fifo => return Ok((SFlag::S_IFIFO, 0)),
-        Node::Character(0, 0) => {
-            return Err(error!("a character device 0:0, which overlayfs takes for a deleted file"));
-        }
-        Node::Character(major, minor) => (SFlag::S_IFCHR, major, minor),
-        Node::Block(major, minor) => (SFlag::S_IFBLK, major, minor),
-    };
-    match major < 1 << 12 && minor < 1 << 20 {
-        true => Ok((kind, nix::sys::stat::makedev(major.into(), minor.into()))),
-        false => Err(error!("there is no device {major}:{minor}")),
-    }
-}
-
-fn is_directory(found: &FileStat) -> bool {
-    found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits()
-}
-
-fn spec(time: Time) -> TimeSpec {
-    TimeSpec::new(time.seconds, time.nanoseconds.into())
+    })?;
+    Ok(walked.resolved())
 }

@@ -1,16 +1,17 @@
-//! A layer as one stream: file, digest of the blob, gzip, digest of the archive, limits.
+//! A layer as one stream: bytes, digest of the blob, gzip or zstd, digest of the archive, limits.
 //!
 //! By hand: `tee >(sha256sum >&2) < BLOB | gunzip | tee >(sha256sum >&2) | tar -x`. What is unpacked is what was hashed, byte for
 //! byte: verifying a file first and opening it again would leave time to change it. So the verdict comes last, and until then nothing
 //! that was made counts.
 
 use super::digest::{Digest, Hasher};
-use super::layout::{Compression, LayerBlob};
+use super::manifest::{Compression, LayerBlob};
+use super::zstd::Frames;
 use crate::error;
 use crate::error::{Error, Result};
 use flate2::bufread::MultiGzDecoder;
-use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Bytes read from the disk at once.
 const BUFFER: usize = 128 << 10;
@@ -35,24 +36,63 @@ impl Default for Limits {
     }
 }
 
+/// What an image has left, shared by the threads that unpack its layers.
+pub struct Budget {
+    limits: Limits,
+    bytes: AtomicU64,
+    entries: AtomicU64,
+}
+
+impl Budget {
+    /// Begins with all of it.
+    pub fn new(limits: &Limits) -> Self {
+        Budget { limits: *limits, bytes: limits.bytes.into(), entries: limits.entries.into() }
+    }
+
+    /// Takes one entry of this length: a file may not be longer than what is left, even if it has only holes.
+    pub fn entry(&self, length: u64) -> Result<()> {
+        take(&self.entries, 1).ok_or_else(|| error!("the layers have too many entries: refused as a bomb"))?;
+        match length > self.bytes.load(Relaxed) {
+            true => Err(error!("a file of {length} bytes: refused as a bomb")),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives back what was taken for something that is done again.
+    pub fn give_back(&self, bytes: u64, entries: u64) {
+        self.bytes.fetch_add(bytes, Relaxed);
+        self.entries.fetch_add(entries, Relaxed);
+    }
+
+    /// Takes bytes.
+    pub fn take(&self, bytes: u64) -> Result<()> {
+        let words = || error!("the layers have more than {} bytes: refused as a bomb", self.limits.bytes);
+        take(&self.bytes, bytes).ok_or_else(words)
+    }
+}
+
+fn take(left: &AtomicU64, wanted: u64) -> Option<()> {
+    left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(wanted)).ok().map(drop)
+}
+
 /// A blob being read.
-pub struct Blob {
-    file: File,
+pub struct Blob<'a> {
+    source: Box<dyn Read + Send + 'a>,
     expected: Digest,
     size: u64,
     read: u64,
     hasher: Hasher,
 }
 
-impl Blob {
+impl<'a> Blob<'a> {
     /// A blob from its first byte.
-    pub fn new(file: File, expected: Digest, size: u64) -> Self {
+    pub fn new(source: impl Read + Send + 'a, expected: Digest, size: u64) -> Self {
         let hasher = Hasher::new(expected.algorithm);
-        Blob { file, expected, size, read: 0, hasher }
+        Blob { source: Box::new(source), expected, size, read: 0, hasher }
     }
 
     /// Reads what is left and compares.
-    fn verify(mut self) -> Result<()> {
+    pub fn verify(mut self) -> Result<()> {
         io::copy(&mut self, &mut io::sink()).map_err(super::archive::told)?;
         if self.read != self.size {
             return Err(error!("the blob has {} bytes, not {}", self.read, self.size));
@@ -62,9 +102,9 @@ impl Blob {
     }
 }
 
-impl Read for Blob {
+impl Read for Blob<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let got = self.file.read(into)?;
+        let got = self.source.read(into)?;
         self.read += got as u64;
         if self.read > self.size {
             return Err(io::Error::other(error!("the blob has more than {} bytes", self.size)));
@@ -74,48 +114,52 @@ impl Read for Blob {
     }
 }
 
-enum Inflate {
-    Plain(Box<BufReader<Blob>>),
-    Gzip(Box<MultiGzDecoder<BufReader<Blob>>>),
+enum Inflate<'a> {
+    Plain(Box<BufReader<Blob<'a>>>),
+    Gzip(Box<MultiGzDecoder<BufReader<Blob<'a>>>>),
+    Zstd(Box<Frames<BufReader<Blob<'a>>>>),
 }
 
-impl Inflate {
-    fn blob(&self) -> &Blob {
+impl<'a> Inflate<'a> {
+    fn blob(&self) -> &Blob<'a> {
         match self {
             Inflate::Plain(reader) => reader.get_ref(),
             Inflate::Gzip(decoder) => decoder.get_ref().get_ref(),
+            Inflate::Zstd(frames) => frames.get_ref().get_ref(),
         }
     }
 
-    fn into_blob(self) -> Blob {
+    fn into_blob(self) -> Blob<'a> {
         match self {
             Inflate::Plain(reader) => reader.into_inner(),
             Inflate::Gzip(decoder) => decoder.into_inner().into_inner(),
+            Inflate::Zstd(frames) => frames.into_inner().into_inner(),
         }
     }
 }
 
 /// The archive of a layer, verified when [`Stream::finish`] has returned.
-pub struct Stream {
-    source: Inflate,
+pub struct Stream<'a> {
+    source: Inflate<'a>,
     diff_id: Digest,
     /// `None` for a plain layer whose blob is the archive: one digest is enough.
     hasher: Option<Hasher>,
     came_out: u64,
-    limits: Limits,
+    budget: &'a Budget,
 }
 
-impl Stream {
-    /// Begins; `limits.bytes` is what this layer may still use.
-    pub fn new(blob: Blob, layer: &LayerBlob, limits: Limits) -> Self {
+impl<'a> Stream<'a> {
+    /// Begins.
+    pub fn new(blob: Blob<'a>, layer: &LayerBlob, budget: &'a Budget) -> Self {
         let same = layer.compression == Compression::Plain && layer.digest == layer.diff_id;
         let hasher = (!same).then(|| Hasher::new(layer.diff_id.algorithm));
         let reader = BufReader::with_capacity(BUFFER, blob);
         let source = match layer.compression {
             Compression::Plain => Inflate::Plain(Box::new(reader)),
             Compression::Gzip => Inflate::Gzip(Box::new(MultiGzDecoder::new(reader))),
+            Compression::Zstd => Inflate::Zstd(Box::new(Frames::new(reader))),
         };
-        Stream { source, diff_id: layer.diff_id.clone(), hasher, came_out: 0, limits }
+        Stream { source, diff_id: layer.diff_id.clone(), hasher, came_out: 0, budget }
     }
 
     /// Reads to the end and compares both digests. Returns how many bytes the archive had.
@@ -131,32 +175,28 @@ impl Stream {
         Ok(self.came_out)
     }
 
-    fn within(&self) -> std::result::Result<(), Error> {
-        let went_in = self.source.blob().read.max(1);
-        if self.came_out > self.limits.bytes {
-            return Err(error!("the layers have more than {} bytes: refused as a bomb", self.limits.bytes));
-        }
-        if self.came_out > self.limits.ratio_from && self.came_out / went_in > self.limits.ratio {
-            return Err(error!(
-                "the layer unpacks to more than {} times its size: refused as a bomb",
-                self.limits.ratio
-            ));
+    fn within(&self, got: u64) -> std::result::Result<(), Error> {
+        self.budget.take(got)?;
+        let (limits, went_in) = (&self.budget.limits, self.source.blob().read.max(1));
+        if self.came_out > limits.ratio_from && self.came_out / went_in > limits.ratio {
+            return Err(error!("the layer unpacks to more than {} times its size: refused as a bomb", limits.ratio));
         }
         Ok(())
     }
 }
 
-impl Read for Stream {
+impl Read for Stream<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let got = match &mut self.source {
             Inflate::Plain(reader) => reader.read(into)?,
             Inflate::Gzip(decoder) => decoder.read(into)?,
+            Inflate::Zstd(frames) => frames.read(into)?,
         };
         self.came_out += got as u64;
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&into[..got]);
         }
-        self.within().map_err(io::Error::other)?;
+        self.within(got as u64).map_err(io::Error::other)?;
         Ok(got)
     }
 }

@@ -1,12 +1,13 @@
 //! The whole way from a reference to a bundle.
 
-use super::apply::{Position, Tree};
+use super::apply::{Layer, Position, Tree};
 use super::archive::{Archive, told};
 use super::bundle::Staged;
 use super::config::convert;
-use super::layout::{Image, LayerBlob, Layout, Platform};
+use super::layout::Layout;
+use super::manifest::{Image, LayerBlob, Platform};
 use super::reference::Reference;
-use super::stream::{Limits, Stream};
+use super::stream::{Budget, Limits, Stream};
 use crate::error;
 use crate::error::{Error, Result};
 use crate::input::template;
@@ -35,7 +36,7 @@ pub fn unpack(reference: &str, bundle: &Path) -> Result<()> {
 pub fn unpack_within(reference: &str, bundle: &Path, limits: &Limits) -> Result<Vec<String>> {
     let reference = Reference::parse(reference)?;
     let layout = Layout::open(&reference.layout)?;
-    let image = layout.image(reference.tag.as_deref(), Platform::here())?;
+    let image = layout.image(reference.tag.as_deref(), &Platform::here())?;
     let staged = Staged::begin(bundle)?;
     match fill(&layout, &image, &staged, limits) {
         Ok(left_out) => Ok(left_out),
@@ -45,11 +46,11 @@ pub fn unpack_within(reference: &str, bundle: &Path, limits: &Limits) -> Result<
 
 fn fill(layout: &Layout, image: &Image, staged: &Staged, limits: &Limits) -> Result<Vec<String>> {
     let mut tree = Tree::new(staged.rootfs.try_clone().called(|| "fcntl(F_DUPFD_CLOEXEC)".into())?)?;
-    let mut left = *limits;
+    let budget = Budget::new(limits);
     for (n, blob) in image.layers.iter().enumerate() {
         let position = if n == 0 { Position::Base } else { Position::Upper };
         let at = |e: Error| e.at(format!("layers[{n}] {}", blob.digest));
-        layer(layout, blob, &mut tree, position, &mut left).map_err(at)?;
+        layer(layout, blob, &mut tree, position, &budget).map_err(at)?;
     }
     let (passwd, group) = (account(&tree, "/etc/passwd")?, account(&tree, "/etc/group")?);
     let converted = convert(&image.config, template::spec(), &passwd, &group)?;
@@ -57,26 +58,25 @@ fn fill(layout: &Layout, image: &Image, staged: &Staged, limits: &Limits) -> Res
     Ok(converted.left_out)
 }
 
-/// Applies one layer, verifying it on the way; takes from `left` what it used.
-fn layer(layout: &Layout, blob: &LayerBlob, tree: &mut Tree, position: Position, left: &mut Limits) -> Result<()> {
-    let stream = Stream::new(layout.blob(&blob.digest, blob.size)?, blob, *left);
-    let mut archive = Archive::new(BufReader::with_capacity(64 << 10, stream));
+/// Applies one layer, verifying it on the way.
+fn layer(layout: &Layout, blob: &LayerBlob, tree: &mut Tree, position: Position, budget: &Budget) -> Result<()> {
+    let stream = Stream::new(layout.blob(&blob.digest, blob.size)?, blob, budget);
     let mut layer = tree.layer(position);
+    entries(stream, &mut layer, budget)?;
+    layer.finish().map(drop)
+}
+
+/// Applies all entries of a layer's stream, and verifies it. Returns how many bytes the archive had.
+pub fn entries(stream: Stream<'_>, layer: &mut Layer<'_>, budget: &Budget) -> Result<u64> {
+    let mut archive = Archive::new(BufReader::with_capacity(64 << 10, stream));
     while let Some(entry) = archive.next_entry()? {
-        left.entries =
-            left.entries.checked_sub(1).ok_or_else(|| error!("the layers have too many entries: refused as a bomb"))?;
-        if entry.length() > left.bytes {
-            return Err(
-                error!("a file of {} bytes: refused as a bomb", entry.length()).at(super::archive::show(&entry.path))
-            );
-        }
+        budget.entry(entry.length()).map_err(|e| e.at(super::archive::show(&entry.path)))?;
         layer.apply(&entry, &mut archive.content())?;
     }
     // What follows the end of an archive is padding: not looked at, but part of the digest.
     let mut rest = archive.into_source();
     std::io::copy(&mut rest, &mut std::io::sink()).map_err(told)?;
-    left.bytes -= rest.into_inner().finish()?.min(left.bytes);
-    layer.finish()
+    rest.into_inner().finish()
 }
 
 /// Reads one of the image's account files, links resolved below its root. An image need not have one.

@@ -61,14 +61,27 @@ pub fn apply(fd: BorrowedFd<'_>, set: &[(CString, &[u8])]) -> crate::sys::Result
     Ok(())
 }
 
-/// Removes what an earlier layer set on a directory that a later layer describes anew.
-pub fn clear(fd: BorrowedFd<'_>) -> crate::sys::Result<()> {
+/// Gives `to` what an image may have set on `from`.
+pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> crate::sys::Result<()> {
+    for name in settable(from)? {
+        let value = at::fgetxattr(from, &name).called(|| format!("fgetxattr({name:?})"))?;
+        at::fsetxattr(to, &name, &value).called(|| format!("fsetxattr({name:?}, {} bytes)", value.len()))?;
+    }
+    Ok(())
+}
+
+fn settable(fd: BorrowedFd<'_>) -> crate::sys::Result<Vec<CString>> {
     let names = match at::flistxattr(fd) {
-        Err(nix::errno::Errno::ENOTSUP) => return Ok(()),
+        Err(nix::errno::Errno::ENOTSUP) => Vec::new(),
         names => names.called(|| "flistxattr".into())?,
     };
-    for name in names.iter().filter(|name| rule(name.to_bytes()) == Rule::Set) {
-        match at::fremovexattr(fd, name) {
+    Ok(names.into_iter().filter(|name| rule(name.to_bytes()) == Rule::Set).collect())
+}
+
+/// Removes what an earlier layer set on a directory that a later layer describes anew.
+pub fn clear(fd: BorrowedFd<'_>) -> crate::sys::Result<()> {
+    for name in settable(fd)? {
+        match at::fremovexattr(fd, &name) {
             Err(nix::errno::Errno::ENODATA) => {}
             removed => removed.called(|| format!("fremovexattr({name:?})"))?,
         }

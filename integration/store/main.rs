@@ -1,0 +1,8 @@
+//! The store of images, as root: overlay form against the flattened tree, kills, races, archives, attacks.
+//!
+//! The kit is that of the tests of `unpack`.
+
+#[path = "../unpack/kit.rs"]
+#[allow(dead_code)]
+mod kit;
+mod overlay;

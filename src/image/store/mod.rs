@@ -1,0 +1,135 @@
+//! The images on this machine.
+//!
+//! ```text
+//! STORE/                   0700: an image's setuid programs are not for the host's users (CVE-2021-41091)
+//!   oci-layout  index.json  blobs/sha256/HEX      an OCI image layout; names are org.opencontainers.image.ref.name
+//!   layers/CHAINID/diff/                          a layer unpacked as overlayfs takes it, once for all images that begin with the same layers
+//!   layers/CHAINID/layer.json                     what is known of it
+//!   containers/ID/image                           who uses an image: holds the digest of its manifest or its id
+//!   tmp/blob-HEX  tmp/layer-CHAINID/              what is being made, each locked by whoever makes it
+//!   lock  index.lock
+//! ```
+//!
+//! By hand: `skopeo inspect oci:STORE:docker.io/library/debian:12`; `jq . STORE/index.json`; `mount -t overlay -o
+//! ro,lowerdir=STORE/layers/B/diff:STORE/layers/A/diff none /mnt`. The chain id of a layer is the digest of the digests below it
+//! (image-spec, config.md "Layer ChainID"): `printf '%s %s' CHAINID DIFFID | sha256sum`.
+//!
+//! Everything becomes visible by one rename(2), after the verdict. A blob or layer that is there is whole, so a pull that was killed goes on
+//! where it stood. Whoever makes something holds its flock(2); the kernel drops it when the process dies, however it dies, so what is
+//! locked is being made, and what is not is left over. `add` pulls and unpacks (`fetch`, `stage`, `settle`), `images` is all that asks and
+//! forgets, `collect` removes what nobody names.
+//!
+//! What goes wrong: two pulls of one layer; a collector that removes what a pull has just found; a kill between any two calls.
+
+mod add;
+mod below;
+mod collect;
+mod fetch;
+mod images;
+mod index;
+mod lock;
+mod seed;
+mod settle;
+mod stage;
+
+pub use add::{Event, Progress, Silent};
+pub use collect::{Removed, Which};
+pub use images::{Force, Line, Stored, StoredLayer};
+pub use lock::Hold;
+
+use super::layout::Layout;
+use super::manifest::DOCUMENT;
+use super::stream::Limits;
+use crate::error;
+use crate::error::Result;
+use crate::sys::Called;
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
+use nix::unistd::mkdir;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Where the store is when nothing else is said.
+pub const DEFAULT: &str = "/var/lib/corten";
+
+/// A store in a directory.
+pub struct Store {
+    path: PathBuf,
+    limits: Limits,
+    layout: Layout,
+}
+
+impl Store {
+    /// Opens the store, and makes it if it is not there. It must belong to the caller, who alone may enter.
+    pub fn open(path: &Path) -> Result<Self> {
+        make(path)?;
+        let meta = fs::symlink_metadata(path).called(|| format!("lstat({path:?})"))?;
+        let (shown, me) = (path.display(), nix::unistd::geteuid());
+        if !meta.is_dir() || meta.uid() != me.as_raw() || meta.mode() & 0o022 != 0 {
+            let words = error!("{shown} is not a directory of uid {me} that nobody else may write");
+            return Err(words.hint("say --store DIR, or set CORTEN_STORE"));
+        }
+        if meta.mode() & 0o077 != 0 {
+            let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+            fs::set_permissions(path, private).called(|| format!("chmod({path:?}, 0700)"))?;
+        }
+        let path = path.canonicalize().called(|| format!("realpath({path:?})"))?;
+        for name in ["blobs", "blobs/sha256", "layers", "tmp", "containers"] {
+            make(&path.join(name))?;
+        }
+        index::begin(&path)?;
+        Ok(Store { limits: Limits::default(), layout: Layout::open(&path)?, path })
+    }
+
+    /// The same store with other limits for what an image may use up.
+    pub fn within(self, limits: Limits) -> Self {
+        Store { limits, ..self }
+    }
+
+    /// Its directory, without links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The store as an OCI image layout: a source of all blobs that it has.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Where a blob is, or would be.
+    fn blob(&self, digest: &super::digest::Digest) -> PathBuf {
+        self.path.join("blobs").join(digest.name()).join(&digest.hex)
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.path.join("tmp")
+    }
+
+    /// Where a layer is, or would be.
+    fn layer(&self, chain: &super::digest::Digest) -> PathBuf {
+        self.path.join("layers").join(&chain.hex)
+    }
+}
+
+/// mkdir(2), 0700; one that is there is taken.
+fn make(path: &Path) -> Result<()> {
+    match mkdir(path, Mode::S_IRWXU) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        made => Ok(made.called(|| format!("mkdir({path:?}, 0700)"))?),
+    }
+}
+
+/// Writes a small file so that it is whole or not there. `temporary` is a name that nobody else uses.
+fn replace(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+    debug_assert!(bytes.len() as u64 <= 4 * DOCUMENT);
+    let write = || -> std::io::Result<()> {
+        use std::io::Write;
+        let mut file = fs::File::create(temporary)?;
+        file.write_all(bytes)?;
+        // A rename that outlives a power failure, with content that does not, would be an empty index.
+        file.sync_data()
+    };
+    write().called(|| format!("write({temporary:?})"))?;
+    Ok(fs::rename(temporary, path).called(|| format!("rename({temporary:?}, {path:?})"))?)
+}
