@@ -119,7 +119,7 @@ fn whiteouts_and_opaque_directories() {
         Tar::new().file("d", "a file").dir("d").file("d/new", "2"),
         Tar::new().dir("e").file("e/.wh.x", "").file("e/.wh..wh..opq", ""),
         Tar::new().file(".wh..wh..opq", "").file("new", "2"),
-        Tar::new().file("new", "2").file("d/x", "2").file(".wh..wh..opq", ""),
+        Tar::new().file("new", "2").dir("d").file("d/x", "2").file(".wh..wh..opq", ""),
         Tar::new().file("d/sub/.wh.old", ""),
         Tar::new().dir("d").file("d/.wh.old", "").file("d/.wh..wh..opq", ""),
     ] {

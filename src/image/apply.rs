@@ -11,19 +11,19 @@
 //! made; chown(2) clears setuid and capabilities, so owner, mode, attributes and times come in this order; every name that is added
 //! changes its directory's time, so the times of directories are set at the end of a layer.
 
+use super::apart::{Apart, Times, Why, make_all, resolve};
 use super::archive::{Entry, Kind, show};
 use super::name::{self, Asks, Place};
 use super::put::{device, fill, is_directory, meta, named, spec};
-use super::steps::{self, Step};
 use super::{marks, prune, xattr};
 use crate::error;
 use crate::error::Result;
 use crate::sys::Called;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, fstatat, futimens, mkdirat, mknodat};
+use nix::sys::stat::{Mode, fstat, fstatat, futimens, mkdirat, mknodat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
+use nix::unistd::{linkat, symlinkat};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -35,8 +35,6 @@ use std::rc::Rc;
 
 /// Bytes copied at once.
 const BUFFER: usize = 128 << 10;
-/// The mode of directories that an archive leaves out.
-const COMMON: Mode = Mode::from_bits_truncate(0o755);
 
 /// An image's root while its layers are applied.
 pub struct Tree {
@@ -49,8 +47,7 @@ pub struct Tree {
 pub struct Layer<'a> {
     tree: &'a mut Tree,
     made: Made,
-    /// The directories that change, by inode: where, and the time they get in the end.
-    times: HashMap<u64, (Vec<u8>, TimeSpec)>,
+    times: Times,
     /// The parent that was opened last: the next entry is most often its neighbour.
     last: Option<(Vec<u8>, Parent)>,
     apart: Option<Apart>,
@@ -65,28 +62,6 @@ pub enum Position {
     Upper,
     /// Any other, in a directory of its own: what it removes becomes marks, and what it needs from below is written down.
     Apart,
-}
-
-/// What a layer that stands apart needs from those below it. Nothing of it for other layers.
-#[derive(Debug, Default)]
-pub struct Apart {
-    /// Directories that the layer does not describe, by inode: theirs is what the layers below say of them.
-    pub implicit: HashMap<u64, Why>,
-    /// There are whiteouts or opaque directories.
-    pub marked: bool,
-    /// The layer's root hides all below. Overlayfs does not look for that mark on a root.
-    pub alone: bool,
-    /// Names that hard links were to be made to and that are not in the layer. Those links are not there.
-    pub wanted: Vec<Vec<u8>>,
-}
-
-/// What a directory was made for that the layer does not describe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// For something to be in it.
-    ToFill,
-    /// For a whiteout: if there is nothing below, it should not be there.
-    ToHide,
 }
 
 /// An open directory and its inode.
@@ -404,11 +379,15 @@ impl Layer<'_> {
             // Not a directory: it may be a whiteout.
             Err(Errno::ENOENT | Errno::ENOTDIR) if missing != Missing::AnError && self.apart.is_some() => {
                 let why = if missing == Missing::Made { Why::ToFill } else { Why::ToHide };
-                let Some(made) = make_all(&self.tree.root, path, why, self.apart.as_mut())? else { return Ok(None) };
+                let Some(made) = make_all(&self.tree.root, path, why, self.apart.as_mut(), &mut self.times)? else {
+                    return Ok(None);
+                };
                 made
             }
             Err(Errno::ENOENT) if missing == Missing::Made => {
-                let Some(made) = make_all(&self.tree.root, path, Why::ToFill, None)? else { return Ok(None) };
+                let Some(made) = make_all(&self.tree.root, path, Why::ToFill, None, &mut self.times)? else {
+                    return Ok(None);
+                };
                 made
             }
             opened => opened.called(|| format!("openat2(rootfs, {:?}, IN_ROOT)", show(path)))?,
@@ -430,69 +409,4 @@ enum Missing {
     /// The same, for a whiteout.
     MadeToHide,
     AnError,
-}
-
-/// Makes the directories of `path` that are missing, links followed below the root.
-///
-/// In a layer that stands apart, a whiteout on the way is something that is gone: a directory made there is new, and shows nothing of what
-/// was there before. `None`: nothing is made for who only wants to hide what is gone.
-fn make_all(root: &OwnedFd, path: &[u8], why: Why, mut apart: Option<&mut Apart>) -> Result<Option<OwnedFd>> {
-    let call = |what: &'static str, name: &OsStr| format!("{what}({name:?}) below {:?}", show(path));
-    let mut hidden = false;
-    let walked = steps::walk(root, path, &mut |here, _, name| {
-        let open = |flags| openat(here, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
-        let make = || match mkdirat(here, name, COMMON) {
-            // Once more, because the caller's umask had a say.
-            Ok(()) => fchmodat(here, name, COMMON, FchmodatFlags::NoFollowSymlink)
-                .map(|()| true)
-                .called(|| call("fchmodat", name)),
-            Err(Errno::EEXIST) => Ok(false),
-            made => made.map(|()| true).called(|| call("mkdirat", name)),
-        };
-        let made = make()?;
-        let mut found = open(OFlag::O_PATH).called(|| call("openat", name))?;
-        let stat = fstat(&found).called(|| call("fstat", name))?;
-        if let Some(apart) = &mut apart {
-            if made {
-                apart.implicit.insert(stat.st_ino, why);
-            } else if marks::is_whiteout(&stat) {
-                if why == Why::ToHide {
-                    hidden = true;
-                    return Ok(Step::Stop);
-                }
-                unlinkat(here, name, UnlinkatFlags::NoRemoveDir).called(|| call("unlinkat", name))?;
-                make()?;
-                found = open(OFlag::O_RDONLY | OFlag::O_DIRECTORY).called(|| call("openat", name))?;
-                marks::set_opaque(&found)?;
-                apart.marked = true;
-                return Ok(Step::Into(found));
-            }
-        }
-        match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
-            SFlag::S_IFDIR => Ok(Step::Into(found)),
-            SFlag::S_IFLNK => link(&found, name),
-            _ => Err(error!("{name:?} in {:?} is not a directory", show(path))),
-        }
-    })?;
-    Ok((!hidden).then_some(walked.directory))
-}
-
-fn link(found: &OwnedFd, name: &OsStr) -> Result<Step> {
-    let target = nix::fcntl::readlinkat(found, "").called(|| format!("readlinkat({name:?})"))?;
-    Ok(Step::Link(target.as_bytes().to_vec()))
-}
-
-/// Where `path` leads, as far as this layer knows.
-fn resolve(root: &OwnedFd, path: &[u8]) -> Result<Vec<u8>> {
-    let walked = steps::walk(root, path, &mut |here, _, name| {
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let Ok(found) = openat(here, name, flags, Mode::empty()) else { return Ok(Step::Stop) };
-        let mode = fstat(&found).called(|| format!("fstat({name:?})"))?.st_mode;
-        match SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits()) {
-            SFlag::S_IFDIR => Ok(Step::Into(found)),
-            SFlag::S_IFLNK => link(&found, name),
-            _ => Ok(Step::Stop),
-        }
-    })?;
-    Ok(walked.resolved())
 }

@@ -249,13 +249,17 @@ impl Store {
             let next = ready.published;
             let Some(stage) = ready.waiting.remove(&next) else { return Ok(()) };
             let part = &parts[next];
-            if let Some(stage) = stage {
+            if let Some(mut stage) = stage {
                 let again = || {
                     let blob = self.layout().blob(&part.blob.digest, part.blob.size)?;
                     Ok(Stream::new(blob, part.blob, ready.budget))
                 };
                 let at = |e: Error| e.at(format!("layers[{next}] {}", part.blob.digest));
-                stage.publish(&part.blob.diff_id, &ready.lower, ready.budget, &again).map_err(at)?;
+                let done = stage.publish(&part.blob.diff_id, &ready.lower, ready.budget, &again);
+                if let Err(e) = done {
+                    stage.discard();
+                    return Err(at(e));
+                }
             }
             if self.known(&part.chain)?.alone {
                 ready.lower.clear();

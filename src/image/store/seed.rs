@@ -6,8 +6,8 @@
 
 use super::super::put::{is_directory, spec};
 use super::super::steps::{self, Step};
-use super::below::{Below, Found};
-use super::settle::{copy_meta, is_link};
+use super::below::{Below, Found, within};
+use super::settle::{copy_meta, is_link, times};
 use crate::error::Result;
 use crate::image::pax::Time;
 use crate::image::stream::Budget;
@@ -30,13 +30,18 @@ type Copied = HashMap<(usize, u64), Vec<u8>>;
 /// Copies into the empty directory `root` what leads to these paths, links followed, and what is there.
 pub fn seed(root: &OwnedFd, wanted: &[Vec<u8>], below: &Below, budget: &Budget) -> Result<()> {
     let mut copied = Copied::new();
+    let mut directories = Vec::new();
     for path in wanted {
         steps::walk(root, path, &mut |here, above, name| {
             let all = [above, &[name.as_bytes().to_vec()]].concat();
             let whole = all.join(&b'/');
             match below.find(&all)? {
                 Found::Nothing => Ok(Step::Stop),
-                Found::Directory(merged) => directory(here, name, below, merged[0], &whole).map(Step::Into),
+                Found::Directory(merged) => {
+                    let made = directory(here, name, below, merged[0], &whole)?;
+                    directories.push((merged[0], whole));
+                    Ok(Step::Into(made))
+                }
                 Found::Other(index, found) if is_link(&found) => link(here, name, below, index, &whole).map(Step::Link),
                 Found::Other(index, found) => {
                     file(root, here, name, &Original { below, index, path: &whole, found }, &mut copied, budget)?;
@@ -44,6 +49,11 @@ pub fn seed(root: &OwnedFd, wanted: &[Vec<u8>], below: &Below, budget: &Budget) 
                 }
             }
         })?;
+    }
+    // What was put into them has changed their times.
+    for (index, path) in directories {
+        let like = fstat(below.fetch(index, &path, OFlag::O_PATH)?).called(|| "fstat(directory)".into())?;
+        times(within(root, &path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?.as_fd(), &like)?;
     }
     Ok(())
 }

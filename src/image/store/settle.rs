@@ -7,7 +7,7 @@
 //!
 //! By hand: `tar -C upper -x < layer.tar; mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay /mnt; ls -ld /mnt/*`.
 
-use super::super::apply::{Apart, Why};
+use super::super::apart::{Apart, Why};
 use super::super::put::is_directory;
 use super::super::{archive, marks, xattr};
 use super::below::{Below, Found, Within, join, within};

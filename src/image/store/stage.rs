@@ -3,7 +3,8 @@
 //! `tmp/layer-CHAINID/` is locked by whoever makes it, and becomes `layers/CHAINID/` by a rename: a layer that is there is whole. What a killed
 //! process left is not locked, and is removed by the next who makes that layer, or by any pull ([`Store::sweep`]).
 
-use super::super::apply::{Apart, Position, Tree};
+use super::super::apart::Apart;
+use super::super::apply::{Position, Tree};
 use super::super::digest::Digest;
 use super::super::prune;
 use super::super::stream::{Budget, Stream};
@@ -136,9 +137,9 @@ impl Stage {
         Ok(())
     }
 
-    /// Fits it to the layers below, and lets it be seen. `again` gives the layer's stream once more.
+    /// Fits it to the layers below, and lets it be seen: from then on there is no stage. `again` gives the layer's stream once more.
     pub fn publish<'b>(
-        mut self,
+        &mut self,
         diff_id: &Digest,
         lower: &[PathBuf],
         budget: &'b Budget,
