@@ -2,6 +2,8 @@
 //!
 //! The kit is that of the tests of `unpack`.
 
+mod archives;
+mod faults;
 #[path = "../unpack/kit.rs"]
 #[allow(dead_code)]
 mod kit;

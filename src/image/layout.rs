@@ -113,11 +113,7 @@ pub fn tag_of(descriptor: &Descriptor) -> Option<&str> {
 }
 
 /// Chooses among the entries of index.json.
-pub(super) fn tagged<'a>(
-    manifests: &'a [Descriptor],
-    tag: Option<&str>,
-    platform: &Platform,
-) -> Result<&'a Descriptor> {
+pub fn tagged<'a>(manifests: &'a [Descriptor], tag: Option<&str>, platform: &Platform) -> Result<&'a Descriptor> {
     let mut tags: Vec<&str> = manifests.iter().filter_map(tag_of).collect();
     tags.sort_unstable();
     tags.dedup();

@@ -207,7 +207,13 @@ impl Store {
                 if stage.is_none() {
                     return Ok(());
                 }
-                return unpack(Blob::new(file, digest.clone(), blob.size), &mut stage);
+                let done = unpack(Blob::new(file, digest.clone(), blob.size), &mut stage);
+                if done.is_ok() || self.sound(blob)? {
+                    return done;
+                }
+                // It went bad on the disk.
+                stage.iter_mut().try_for_each(|stage| stage.clear())?;
+                return self.blob_in(pull, n, part, stage, budget);
             }
             Wanted::Missing(partial) => partial,
         };
@@ -217,8 +223,8 @@ impl Store {
             unpack(Blob::new(incoming, digest.clone(), blob.size), stage)
         };
         let mut done = attempt(&mut stage);
-        if done.is_err() && kept > 0 && partial.length()? == blob.size {
-            // All is there, and it is not the blob: perhaps what was kept was not.
+        if done.is_err() && kept > 0 && !partial.is_worth() {
+            // What came is not the blob; perhaps only what was kept is not.
             partial.forget()?;
             stage.iter_mut().try_for_each(|stage| stage.clear())?;
             done = attempt(&mut stage);
@@ -226,12 +232,21 @@ impl Store {
         match done {
             Ok(()) => self.keep(&partial, digest),
             Err(e) => {
-                if partial.length()? == blob.size || partial.length()? == 0 {
+                if !partial.is_worth() || partial.length()? == 0 {
                     partial.remove();
                 }
                 Err(e)
             }
         }
+    }
+
+    /// Is the blob what its name says? If not, it is removed.
+    fn sound(&self, blob: &LayerBlob) -> Result<bool> {
+        let good = self.layout().blob(&blob.digest, blob.size)?.verify().is_ok();
+        if !good {
+            drop(std::fs::remove_file(self.blob(&blob.digest)));
+        }
+        Ok(good)
     }
 
     /// Puts layer `n` among those that are ready, and publishes all whose turn it is.

@@ -44,6 +44,7 @@ pub struct Incoming<'a> {
     descriptor: &'a Descriptor,
     digest: &'a Digest,
     file: &'a File,
+    worth: &'a AtomicBool,
     size: u64,
     /// How much of the file is left from before.
     kept: u64,
@@ -56,6 +57,8 @@ pub struct Incoming<'a> {
 pub struct Partial {
     path: PathBuf,
     file: Flock<File>,
+    /// It was the source that failed, or another layer: what came is worth keeping.
+    worth: AtomicBool,
 }
 
 /// A blob that is wanted.
@@ -92,7 +95,7 @@ impl Store {
                         drop(fs::remove_file(&path));
                         return Ok(Wanted::Present(found));
                     }
-                    None => return Ok(Wanted::Missing(Partial { path, file })),
+                    None => return Ok(Wanted::Missing(Partial { path, file, worth: AtomicBool::new(false) })),
                 }
             }
         }
@@ -138,12 +141,28 @@ impl Partial {
         if kept > 0 {
             pull.progress.tell(digest, Event::Resumed { from: kept });
         }
-        Ok(Incoming { pull, descriptor, digest, file: &self.file, size, kept, position: 0, stream: None, failed: 0 })
+        Ok(Incoming {
+            pull,
+            descriptor,
+            digest,
+            file: &self.file,
+            worth: &self.worth,
+            size,
+            kept,
+            position: 0,
+            stream: None,
+            failed: 0,
+        })
     }
 
     /// How much is there.
     pub fn length(&self) -> Result<u64> {
         Ok(self.file.metadata().called(|| format!("fstat({:?})", self.path))?.len())
+    }
+
+    /// Is what came worth keeping, though it did not become a layer?
+    pub fn is_worth(&self) -> bool {
+        self.worth.load(Relaxed)
     }
 
     /// Throws away what is there.
@@ -191,6 +210,7 @@ impl Read for Incoming<'_> {
         }
         loop {
             if self.pull.cancelled.load(Relaxed) {
+                self.worth.store(true, Relaxed);
                 return Err(io::Error::other(error!("another layer could not be had")));
             }
             match self.fetch(&mut into[..want]) {
@@ -214,6 +234,7 @@ impl Incoming<'_> {
         self.failed += 1;
         let never = self.stream.take().is_none() && self.position == self.kept && self.failed == 1;
         if never || self.failed >= ATTEMPTS {
+            self.worth.store(true, Relaxed);
             return Err(io::Error::other(e));
         }
         log::debug!("{}: {}; again from {}", self.digest, e.cause, self.position);

@@ -6,6 +6,7 @@
 
 use super::super::digest::{self, Algorithm, Digest};
 use super::super::manifest::{self, LayerBlob};
+use super::super::named::Named;
 use super::super::source;
 use super::Store;
 use super::index::{name_of, resolved, take_name};
@@ -243,11 +244,10 @@ pub fn chains(layers: &[LayerBlob]) -> Vec<Digest> {
     chains
 }
 
-/// The full names that a text may stand for.
+/// The full names that a text may stand for: as it is, and completed.
 pub fn spellings(text: &str) -> Vec<String> {
-    let last = text.rsplit('/').next().unwrap_or(text);
-    let tagged = if last.contains(':') || text.contains('@') { text.to_owned() } else { format!("{text}:latest") };
-    ["", "docker.io/", "docker.io/library/"].iter().map(|prefix| format!("{prefix}{tagged}")).collect()
+    let full = Named::parse(text).map(|named| named.to_string());
+    full.into_iter().chain([text.to_owned()]).collect()
 }
 
 /// A name without tag and digest.

@@ -97,8 +97,22 @@ impl Store {
         &self.layout
     }
 
+    /// What an image may use up.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// A file of the store that has no name, and goes when it is closed.
+    pub fn spool(&self) -> Result<fs::File> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let path = self.temporary();
+        let mut options = fs::File::options();
+        let spool = options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(&path);
+        Ok(spool.called(|| format!("open({path:?}, TMPFILE)"))?)
+    }
+
     /// Where a blob is, or would be.
-    fn blob(&self, digest: &super::digest::Digest) -> PathBuf {
+    pub(super) fn blob(&self, digest: &super::digest::Digest) -> PathBuf {
         self.path.join("blobs").join(digest.name()).join(&digest.hex)
     }
 
