@@ -10,6 +10,7 @@
 //! What goes wrong: all of this is a stranger's. Names lead out of the root, links lie in wait for the next entry, sizes disagree,
 //! a few kilobytes inflate to a full disk. Hence: descriptors instead of paths, strict parsing, limits, and a verdict at the end.
 
+pub mod ahead;
 pub mod apart;
 pub mod apply;
 pub mod archive;

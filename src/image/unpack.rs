@@ -1,5 +1,6 @@
 //! The whole way from a reference to a bundle.
 
+use super::ahead;
 use super::apply::{Layer, Position, Tree};
 use super::archive::{Archive, told};
 use super::bundle::Staged;
@@ -16,7 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 
 /// The most that is read of the image's `/etc/passwd` and `/etc/group`.
@@ -62,21 +63,21 @@ fn fill(layout: &Layout, image: &Image, staged: &Staged, limits: &Limits) -> Res
 fn layer(layout: &Layout, blob: &LayerBlob, tree: &mut Tree, position: Position, budget: &Budget) -> Result<()> {
     let stream = Stream::new(layout.blob(&blob.digest, blob.size)?, blob, budget);
     let mut layer = tree.layer(position);
-    entries(stream, &mut layer, budget)?;
+    ahead::unpack(stream, &mut layer, budget)?;
     layer.finish().map(drop)
 }
 
-/// Applies all entries of a layer's stream, and verifies it. Returns how many bytes the archive had.
-pub fn entries(stream: Stream<'_>, layer: &mut Layer<'_>, budget: &Budget) -> Result<u64> {
-    let mut archive = Archive::new(BufReader::with_capacity(64 << 10, stream));
+/// Applies all entries of an archive, and reads on to the end of the stream.
+pub fn entries(source: impl Read, layer: &mut Layer<'_>, budget: &Budget) -> Result<()> {
+    // No buffer of its own: headers are blocks, content goes straight into the writing buffer.
+    let mut archive = Archive::new(source);
     while let Some(entry) = archive.next_entry()? {
         budget.entry(entry.length()).map_err(|e| e.at(super::archive::show(&entry.path)))?;
         layer.apply(&entry, &mut archive.content())?;
     }
     // What follows the end of an archive is padding: not looked at, but part of the digest.
-    let mut rest = archive.into_source();
-    std::io::copy(&mut rest, &mut std::io::sink()).map_err(told)?;
-    rest.into_inner().finish()
+    std::io::copy(&mut archive.into_source(), &mut std::io::sink()).map_err(told)?;
+    Ok(())
 }
 
 /// Reads one of the image's account files, links resolved below its root. An image need not have one.

@@ -3,12 +3,12 @@
 //! `tmp/layer-CHAINID/` is locked by whoever makes it, and becomes `layers/CHAINID/` by a rename: a layer that is there is whole. What a killed
 //! process left is not locked, and is removed by the next who makes that layer, or by any pull ([`Store::sweep`]).
 
+use super::super::ahead;
 use super::super::apart::Apart;
 use super::super::apply::{Position, Tree};
 use super::super::digest::Digest;
 use super::super::prune;
 use super::super::stream::{Budget, Stream};
-use super::super::unpack::entries;
 use super::below::Below;
 use super::seed::seed;
 use super::settle::settle;
@@ -132,7 +132,7 @@ impl Stage {
     pub fn unpack(&mut self, position: Position, stream: Stream<'_>, budget: &Budget) -> Result<()> {
         let mut tree = Tree::new(self.diff.try_clone().called(|| "fcntl(F_DUPFD_CLOEXEC)".into())?)?;
         let mut layer = tree.layer(position);
-        let bytes = entries(stream, &mut layer, budget)?;
+        let bytes = ahead::unpack(stream, &mut layer, budget)?;
         self.unpacked = Some((layer.finish()?, bytes));
         Ok(())
     }
