@@ -1,7 +1,7 @@
 //! Archives: ours read by others, theirs by us.
 
 use crate::kit::*;
-use crate::overlay::{add, mounted};
+use crate::overlay::add;
 use corten::image::manifest::Platform;
 use corten::image::save::{Form, save};
 use corten::image::store::{Silent, Store, Stored};
@@ -9,7 +9,7 @@ use corten::image::{Limits, local};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 struct Two {
     place: Place,
@@ -142,19 +142,6 @@ fn zstd_in_one_frame_and_in_several() {
             (flat, stored) => panic!("{words}: {:?} {:?}", flat.err(), stored.err()),
         }
     }
-}
-
-fn zstd(bytes: &[u8], args: &[&str]) -> Option<Vec<u8>> {
-    let started = Command::new("zstd").args(args).arg("-qc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let Ok(mut started) = started else {
-        eprintln!("skipped: needs the program zstd");
-        return None;
-    };
-    let (mut input, bytes) = (started.stdin.take().unwrap(), bytes.to_vec());
-    let writing = std::thread::spawn(move || input.write_all(&bytes));
-    let done = started.wait_with_output().unwrap();
-    writing.join().unwrap().unwrap();
-    Some(done.stdout)
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Streams that break off, digests that are wrong, processes that are killed, two pulls at once.
 
 use crate::kit::*;
-use crate::overlay::{add, add_from, left_clean, mounted};
+use crate::overlay::{add, add_from, left_clean};
 use corten::error::{Error, Result};
 use corten::image::layout::Layout as Opened;
 use corten::image::manifest::Platform;

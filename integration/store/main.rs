@@ -8,3 +8,4 @@ mod faults;
 #[allow(dead_code)]
 mod kit;
 mod overlay;
+mod random;

@@ -5,6 +5,7 @@ use corten::image::Limits;
 use corten::sys::at;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn sized(pax: &str, header: u64) -> Head<'static> {
@@ -110,6 +111,7 @@ fn attack_9_bombs() {
     let small = Limits { bytes: 16 << 20, entries: 100, ratio: 50, ratio_from: 1 << 20 };
     let refuses = |layers: &[Tar], limits: &Limits, words: &str| {
         assert_says(&place.unpack_with(layers, "{}", limits).unwrap_err(), words);
+        assert_says(&place.stored(limits).unwrap_err(), words);
         place.canary_sings();
     };
     refuses(std::slice::from_ref(&bomb), &small, "more than 50 times its size");
@@ -136,6 +138,11 @@ fn spoiled(words: &str, spoil: impl FnOnce(&mut Layout, &str, &[u8])) {
     let digest = sha256(&blob);
     spoil(&mut layout, &digest, &blob);
     assert_says(&place.go(&Limits::default()).unwrap_err(), words);
+    // In overlay form, too.
+    match place.stored(&Limits::default()) {
+        Ok(_) => panic!("stored, and should be refused: {words}"),
+        Err(e) => assert_says(&e, words),
+    }
     place.canary_sings();
 }
 
@@ -262,12 +269,20 @@ fn attack_11_a_blob_that_changes() {
                 }
             }
         });
-        for _ in 0..50 {
+        for _ in 0..30 {
             match place.go(&Limits::default()) {
                 Ok(_) => {
                     whole += 1;
                     let big = fs::read(place.rootfs().join("big")).unwrap();
                     mixed += usize::from(big.iter().any(|b| *b != b'g') || place.read("f") != "g");
+                }
+                Err(_) => refused += 1,
+            }
+            match place.stored(&Limits::default()) {
+                Ok(overlay) => {
+                    whole += 1;
+                    let big = sha256("g".repeat(1 << 20).as_bytes());
+                    mixed += usize::from(!overlay.0[Path::new("big")].ends_with(&big));
                 }
                 Err(_) => refused += 1,
             }
@@ -311,11 +326,11 @@ fn attack_12_huge_documents() {
     });
     let place = Place::new();
     for name in ["etc/passwd", "etc/group"] {
-        place.refuses(&[Tar::new().entry(name, Head::default(), &vec![b'a'; 5 << 20])], "(at most 4194304)");
+        place.refuses_bundle(&[Tar::new().entry(name, Head::default(), &vec![b'a'; 5 << 20])], "(at most 4194304)");
     }
     let shadow = place.canary("shadow");
     // A link out of the image is no file in it.
     place.accepts(&[Tar::new().symlink("etc/passwd", &shadow)]);
     let pipe = Tar::new().entry("etc/passwd", Head { kind: b'6', ..Head::default() }, b"");
-    place.refuses(&[pipe], "is not a regular file");
+    place.refuses_bundle(&[pipe], "is not a regular file");
 }

@@ -1,13 +1,17 @@
 //! What the tests are written in: archives, layouts, a place with a canary, pictures of trees.
 
 use corten::error::{Error, Result};
-use corten::image::{Limits, digest, unpack_within};
+use corten::image::manifest::Platform;
+use corten::image::store::{Silent, Store};
+use corten::image::{Limits, digest, local, unpack_within};
 use corten::sys::at;
+use nix::mount::{MsFlags, mount};
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::{env, fs};
 
 /// Says why a test does not run. Only root can set owners and make devices.
@@ -152,6 +156,20 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// zstd is not written here; the program of that name is asked. `None`: there is none.
+pub fn zstd(bytes: &[u8], args: &[&str]) -> Option<Vec<u8>> {
+    let started = Command::new("zstd").args(args).arg("-qc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let Ok(mut started) = started else {
+        eprintln!("skipped: needs the program zstd");
+        return None;
+    };
+    let (mut input, bytes) = (started.stdin.take().unwrap(), bytes.to_vec());
+    let writing = std::thread::spawn(move || input.write_all(&bytes));
+    let done = started.wait_with_output().unwrap();
+    writing.join().unwrap().unwrap();
+    Some(done.stdout)
+}
+
 pub fn sha256(bytes: &[u8]) -> String {
     digest::of(digest::Algorithm::Sha256, bytes).to_string()
 }
@@ -236,9 +254,20 @@ impl Place {
         done
     }
 
-    /// The layers are refused with these words, and nothing is left.
+    /// The layers are refused with these words, flattened and in overlay form, and nothing is left.
     #[track_caller]
     pub fn refuses(&self, layers: &[Tar], words: &str) {
+        self.refuses_bundle(layers, words);
+        match self.stored(&Limits::default()) {
+            Ok(_) => panic!("stored, and should be refused: {words}"),
+            Err(e) => assert_says(&e, words),
+        }
+        self.canary_sings();
+    }
+
+    /// The layers could be unpacked, but a bundle is not made of them.
+    #[track_caller]
+    pub fn refuses_bundle(&self, layers: &[Tar], words: &str) {
         match self.unpack(layers) {
             Ok(()) => panic!("unpacked, and should be refused: {words}"),
             Err(e) => assert_says(&e, words),
@@ -246,12 +275,27 @@ impl Place {
         self.canary_sings();
     }
 
+    /// The layers are accepted in both forms, and show the same tree.
     #[track_caller]
     pub fn accepts(&self, layers: &[Tar]) {
         if let Err(e) = self.unpack(layers) {
             panic!("refused: {e}");
         }
+        match self.stored(&Limits::default()) {
+            Ok(overlay) => same_trees(Picture::of(&self.rootfs(), Detail::Archived), overlay),
+            Err(e) => panic!("refused in overlay form: {e}"),
+        }
         self.canary_sings();
+    }
+
+    /// Adds what is in the layout to a new store; shows what the layers show when they are mounted on one another.
+    pub fn stored(&self, limits: &Limits) -> Result<Picture> {
+        let at = tempfile::Builder::new().prefix("image-store-").tempdir().unwrap();
+        let store = Store::open(&at.path().join("store")).unwrap().within(*limits);
+        let added = local::add(&store, &self.reference(), &Platform::here(), &Silent);
+        let left: Vec<PathBuf> = fs::read_dir(store.path().join("tmp")).unwrap().map(|e| e.unwrap().path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+        added.map(|image| mounted(store.layers(&image).unwrap()))
     }
 
     pub fn read(&self, path: &str) -> String {
@@ -391,4 +435,52 @@ fn xattrs(path: &Path) -> String {
     let mut names: Vec<CString> = at::flistxattr(&file).unwrap();
     names.sort();
     names.iter().map(|name| format!(" {name:?}={:02x?}", at::fgetxattr(&file, name).unwrap())).collect()
+}
+
+/// What layers show together, mounted in a mount namespace that ends with the thread.
+pub fn mounted(layers: Vec<PathBuf>) -> Picture {
+    let shown = move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        let at = tempfile::Builder::new().prefix("image-store-mount-").tempdir().unwrap();
+        // One layer alone is no overlay: an empty one is put below it.
+        let (empty, here) = (at.path().join("empty"), at.path().join("mnt"));
+        fs::create_dir(&empty).unwrap();
+        fs::create_dir(&here).unwrap();
+        let mut options = OsString::from("lowerdir=");
+        for layer in layers.iter().rev() {
+            options.push(layer);
+            options.push(":");
+        }
+        options.push(&empty);
+        mount(Some("overlay"), &here, Some("overlay"), MsFlags::MS_RDONLY, Some(options.as_os_str())).unwrap();
+        let picture = Picture::of(&here, Detail::Archived);
+        nix::mount::umount(&here).unwrap();
+        picture
+    };
+    std::thread::spawn(shown).join().unwrap()
+}
+
+/// Compares every path. Where the image says nothing of a directory, its time is that of the unpacking.
+#[track_caller]
+pub fn same_trees(flat: Picture, overlay: Picture) {
+    let (flat, overlay) = (told_times(flat), told_times(overlay));
+    for (name, line) in &flat.0 {
+        assert_eq!(overlay.0.get(name), Some(line), "{}", name.display());
+    }
+    assert_eq!(overlay, flat);
+}
+
+/// Times of the last hour are those of the test's run, not of an archive.
+fn told_times(mut picture: Picture) -> Picture {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for line in picture.0.values_mut() {
+        let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        let seconds: u64 = words[2].split('.').next().unwrap().parse().unwrap_or(0);
+        if now - seconds.min(now) < 3600 {
+            words[2] = "now".into();
+        }
+        *line = words.join(" ");
+    }
+    picture
 }

@@ -6,6 +6,7 @@
 mod attacks;
 mod blobs;
 mod images;
+#[allow(dead_code)]
 mod kit;
 mod layers;
 mod umoci;

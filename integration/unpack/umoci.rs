@@ -1,11 +1,14 @@
 //! The same tree as umoci makes, from an image that umoci built.
 
 use crate::kit::*;
-use corten::image::unpack;
+use corten::image::manifest::Platform;
+use corten::image::store::{Silent, Store};
+use corten::image::{local, unpack};
 use corten::sys::at;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 #[track_caller]
@@ -119,5 +122,141 @@ fn same_tree_as_umoci() {
     // umoci writes empty ones too.
     for (key, value) in theirs["annotations"].as_object().unwrap().iter().filter(|(_, value)| *value != "") {
         assert_eq!(&ours["annotations"][key], value, "{key}");
+    }
+}
+
+/// Numbers that are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % sides
+    }
+}
+
+/// Everything below a directory, links not followed.
+fn paths(root: &Path) -> Vec<PathBuf> {
+    let (mut todo, mut found) = (vec![root.to_owned()], Vec::new());
+    while let Some(directory) = todo.pop() {
+        let mut here: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        here.sort();
+        todo.extend(here.iter().filter(|path| path.symlink_metadata().unwrap().is_dir()).cloned());
+        found.extend(here);
+    }
+    found
+}
+
+/// Removes, replaces, links and changes.
+fn shuffle(rootfs: &Path, dice: &mut Dice, times: usize) {
+    for n in 0..times {
+        let all = paths(rootfs);
+        let path = all[dice.roll(all.len())].clone();
+        let meta = path.symlink_metadata().unwrap();
+        let (what, new) = (dice.roll(9), path.with_file_name(format!("new{n}-{}", dice.roll(1 << 40))));
+        let remove =
+            || if meta.is_dir() { fs::remove_dir_all(&path).unwrap() } else { fs::remove_file(&path).unwrap() };
+        match what {
+            0 => remove(),
+            1 => {
+                remove();
+                fs::create_dir(&path).unwrap();
+                fs::write(path.join("inside"), [n as u8; 100]).unwrap();
+            }
+            2 => {
+                remove();
+                symlink("../somewhere/else", &path).unwrap();
+            }
+            3 => {
+                remove();
+                fs::write(&path, format!("changed {n}")).unwrap();
+            }
+            4 if !meta.is_dir() => fs::hard_link(&path, &new).unwrap(),
+            5 if meta.is_file() => {
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o4700 + dice.roll(64) as u32)).unwrap();
+                let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                at::fsetxattr(fs::File::open(&path).unwrap(), c"security.capability", &capability).unwrap();
+            }
+            6 => lchown(&path, Some(n as u32), Some(dice.roll(70_000) as u32)).unwrap(),
+            7 if meta.is_dir() => {
+                at::fsetxattr(fs::File::open(&path).unwrap(), c"user.n", &[n as u8]).unwrap();
+                // Something else may have that name by now.
+                drop(fs::create_dir(path.join("deep")));
+            }
+            _ => fs::write(&new, vec![n as u8; dice.roll(20_000)]).unwrap(),
+        }
+    }
+}
+
+/// The only image of a layout, its layers compressed anew.
+fn in_zstd(from: &Path, to: &Path) -> Option<PathBuf> {
+    let read = |digest: &str| fs::read(from.join("blobs").join(digest.replace(':', "/"))).unwrap();
+    let json = |bytes: Vec<u8>| -> serde_json::Value { serde_json::from_slice(&bytes).unwrap() };
+    let index = json(fs::read(from.join("index.json")).unwrap());
+    let manifest = json(read(index["manifests"][0]["digest"].as_str().unwrap()));
+    let config = read(manifest["config"]["digest"].as_str().unwrap());
+    let mut layout = Layout::new(to);
+    for layer in manifest["layers"].as_array().unwrap() {
+        let mut archive = Vec::new();
+        let blob = read(layer["digest"].as_str().unwrap());
+        flate2::read::MultiGzDecoder::new(&blob[..]).read_to_end(&mut archive).unwrap();
+        let blob = zstd(&archive, &["-9"])?;
+        layout.layer("application/vnd.oci.image.layer.v1.tar+zstd", &blob, &sha256(&archive));
+    }
+    let config = layout.blob(CONFIG, &config);
+    let manifest = layout.blob(MANIFEST, layout.manifest(config).to_string().as_bytes());
+    layout.index(serde_json::json!([manifest]));
+    Some(layout.path)
+}
+
+/// Ten images of three layers each, flattened and in overlay form; the last of them compressed with zstd.
+#[test]
+fn ten_images_like_umoci() {
+    if !is_root() {
+        return;
+    }
+    if Command::new("umoci").arg("--version").output().is_err() || !Path::new("/bin/busybox").exists() {
+        eprintln!("skipped: needs umoci and busybox-static");
+        return;
+    }
+    for n in 0..10 {
+        let place = tempfile::Builder::new().prefix("image-umoci-").tempdir().unwrap();
+        let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+        let image = path("layout") + ":latest";
+        umoci(&["init", "--layout", &path("layout")]);
+        umoci(&["new", "--image", &image]);
+        let mut dice = Dice(0x9e37_79b9 + n);
+        for round in 0..3 {
+            let work = path(&format!("work{round}"));
+            umoci(&["unpack", "--image", &image, &work]);
+            let rootfs = Path::new(&work).join("rootfs");
+            match round {
+                0 => first(&rootfs),
+                _ => shuffle(&rootfs, &mut dice, 25),
+            }
+            umoci(&["repack", "--image", &image, &work]);
+        }
+        umoci(&["unpack", "--image", &image, &path("theirs")]);
+        let mut ours = format!("oci:{image}");
+        if n == 9 {
+            if let Some(layout) = in_zstd(&place.path().join("layout"), &place.path().join("zstd")) {
+                ours = format!("oci:{}", layout.display());
+            }
+        }
+        unpack(&ours, &place.path().join("ours")).unwrap();
+        let theirs = Picture::of(&place.path().join("theirs/rootfs"), Detail::Archived);
+        same_trees(theirs, Picture::of(&place.path().join("ours/rootfs"), Detail::Archived));
+        let store = Store::open(&place.path().join("store")).unwrap();
+        let stored = local::add(&store, &ours, &Platform::here(), &Silent).unwrap();
+        let theirs = Picture::of(&place.path().join("theirs/rootfs"), Detail::Archived);
+        same_trees(theirs, mounted(store.layers(&stored).unwrap()));
+        let zstd = fs::read_to_string(path("zstd") + "/index.json").is_ok();
+        eprintln!(
+            "image {n}: {} paths{}",
+            paths(&place.path().join("ours/rootfs")).len(),
+            if zstd { ", zstd" } else { "" }
+        );
     }
 }

@@ -30,15 +30,16 @@ pub fn unpack(stream: Stream<'_>, layer: &mut Layer<'_>, budget: &Budget) -> Res
         // The reader is dropped by now: nobody waits for it any more.
         Ok((made, reading.join().unwrap_or(Ok(None))))
     })?;
+    // What could not be read is the cause of what could not be made; the verdict on a whole blob is not.
     match (made, read?) {
-        (Ok(()), Some(bytes)) => Ok(bytes),
+        (Ok(()), Some(verdict)) => verdict,
         (Ok(()), None) => Err(crate::error!("the reading thread stopped")),
         (Err(e), _) => Err(e),
     }
 }
 
-/// Fills buffers to the end of the stream. `None`: the other side has given up.
-fn read(mut stream: Stream<'_>, full: SyncSender<Vec<u8>>, emptied: Receiver<Vec<u8>>) -> Result<Option<u64>> {
+/// Fills buffers to the end of the stream, and compares the digests. `None`: the other side has given up.
+fn read(mut stream: Stream<'_>, full: SyncSender<Vec<u8>>, emptied: Receiver<Vec<u8>>) -> Result<Option<Result<u64>>> {
     loop {
         let mut buffer = emptied.try_recv().unwrap_or_default();
         buffer.resize(BUFFER, 0);
@@ -52,7 +53,7 @@ fn read(mut stream: Stream<'_>, full: SyncSender<Vec<u8>>, emptied: Receiver<Vec
             }
         }
         if filled == 0 {
-            return stream.finish().map(Some);
+            return Ok(Some(stream.finish()));
         }
         buffer.truncate(filled);
         if full.send(buffer).is_err() {

@@ -30,6 +30,8 @@ pub type Times = HashMap<u64, (Vec<u8>, TimeSpec)>;
 pub struct Apart {
     /// Directories that the layer does not describe, by inode: theirs is what the layers below say of them.
     pub implicit: HashMap<u64, Why>,
+    /// Where they were made, without links; some may be gone since.
+    pub made: Vec<(Vec<u8>, Why)>,
     /// There are whiteouts or opaque directories.
     pub marked: bool,
     /// The layer's root hides all below. Overlayfs does not look for that mark on a root.
@@ -60,6 +62,8 @@ pub fn make_all(
 ) -> Result<Option<OwnedFd>> {
     let call = |what: &'static str, name: &OsStr| format!("{what}({name:?}) below {:?}", show(path));
     let mut hidden = false;
+    // What lies below an opaque directory of this layer is not what lies below the layer.
+    let mut opaque = apart.as_ref().is_some_and(|apart| apart.alone);
     let walked = steps::walk(root, path, &mut |here, above, name| {
         let before = fstat(here).called(|| call("fstat", name))?;
         let open = |flags| openat(here, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
@@ -81,6 +85,9 @@ pub fn make_all(
         if let Some(apart) = &mut apart {
             if made {
                 apart.implicit.insert(stat.st_ino, why);
+                if !opaque {
+                    apart.made.push((below(above, name), why));
+                }
             } else if marks::is_whiteout(&stat) {
                 if why == Why::ToHide {
                     hidden = true;
@@ -91,7 +98,10 @@ pub fn make_all(
                 found = open(OFlag::O_RDONLY | OFlag::O_DIRECTORY).called(|| call("openat", name))?;
                 marks::set_opaque(&found)?;
                 apart.marked = true;
+                opaque = true;
                 return Ok(Step::Into(found));
+            } else if apart.marked && stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() {
+                opaque |= marks::is_opaque(open(OFlag::O_RDONLY).called(|| call("openat", name))?)?;
             }
         }
         match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
@@ -101,6 +111,10 @@ pub fn make_all(
         }
     })?;
     Ok((!hidden).then_some(walked.directory))
+}
+
+fn below(above: &[Vec<u8>], name: &OsStr) -> Vec<u8> {
+    [above, &[name.as_bytes().to_vec()]].concat().join(&b'/')
 }
 
 fn link(found: &OwnedFd, name: &OsStr) -> Result<Step> {

@@ -36,6 +36,9 @@ use std::rc::Rc;
 /// Bytes copied at once.
 const BUFFER: usize = 128 << 10;
 
+/// The most directories that one layer may touch: each is remembered until its end, for its time. Those that an archive leaves out count too.
+const DIRECTORIES: usize = 200_000;
+
 /// An image's root while its layers are applied.
 pub struct Tree {
     root: Rc<OwnedFd>,
@@ -179,7 +182,8 @@ impl Layer<'_> {
         set: &[(std::ffi::CString, &[u8])],
         content: &mut dyn Read,
     ) -> Result<()> {
-        if !set.is_empty() && !matches!(entry.kind, Kind::File { .. } | Kind::Directory) {
+        // A hard link may repeat the attributes of its target, which has them: umoci writes that.
+        if !set.is_empty() && !matches!(entry.kind, Kind::File { .. } | Kind::Directory | Kind::Hardlink(_)) {
             return Err(error!("attribute {:?} on something that is neither a file nor a directory", set[0].0));
         }
         let at = place.fd.as_fd();
@@ -316,10 +320,8 @@ impl Layer<'_> {
         let place = match self.parent(parent, missing) {
             Ok(Some(place)) => place,
             Ok(None) => return Ok(()),
-            // Nothing there, nothing to hide.
-            Err(_) if matches!(self.tree.open(OsStr::from_bytes(parent), OFlag::O_PATH), Err(Errno::ENOENT)) => {
-                return Ok(());
-            }
+            // Nothing there, or no directory: nothing to hide.
+            Err(_) if self.is_missing(parent) => return Ok(()),
             Err(e) => return Err(e),
         };
         self.last = None;
@@ -347,6 +349,12 @@ impl Layer<'_> {
             },
         }
         Ok(())
+    }
+
+    /// Is there no directory of this name?
+    fn is_missing(&self, path: &[u8]) -> bool {
+        let opened = self.tree.open(OsStr::from_bytes(path), OFlag::O_PATH | OFlag::O_DIRECTORY);
+        matches!(opened, Err(Errno::ENOENT | Errno::ENOTDIR))
     }
 
     /// The directory that has the target of a hard link; `None` if that must come from below, which is written down.
@@ -395,6 +403,14 @@ impl Layer<'_> {
         let found = fstat(&fd).called(|| format!("fstat({:?})", show(path)))?;
         let time = TimeSpec::new(found.st_mtime, found.st_mtime_nsec);
         self.times.entry(found.st_ino).or_insert_with(|| (path.to_vec(), time));
+        if self.times.len() > DIRECTORIES {
+            return Err(error!("more than {DIRECTORIES} directories in a layer: refused as a bomb"));
+        }
+        if let (Missing::Made, Some(why)) =
+            (missing, self.apart.as_mut().and_then(|a| a.implicit.get_mut(&found.st_ino)))
+        {
+            *why = Why::ToFill;
+        }
         let parent = Parent { fd: Rc::new(fd), inode: found.st_ino };
         self.last = Some((path.to_vec(), parent.clone()));
         Ok(Some(parent))

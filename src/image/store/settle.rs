@@ -35,7 +35,10 @@ struct Todo {
 
 /// Settles a layer. Returns the paths that it wants from below; if there are any, the layer is not usable.
 pub fn settle(root: &OwnedFd, apart: &Apart, below: &Below) -> Result<Vec<Vec<u8>>> {
-    let mut wanted = apart.wanted.clone();
+    let wanted = wanted(apart, below)?;
+    if !wanted.is_empty() {
+        return Ok(wanted);
+    }
     let inode = fstat(root).called(|| "fstat(layer)".into())?.st_ino;
     let all = below.root();
     let like = if apart.implicit.contains_key(&inode) { all.first().copied() } else { None };
@@ -47,13 +50,7 @@ pub fn settle(root: &OwnedFd, apart: &Apart, below: &Below) -> Result<Vec<Vec<u8
         let directory = within(root, &next.path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         let before = fstat(&directory).called(|| "fstat(directory)".into())?;
         if deep {
-            look(
-                &directory,
-                &next,
-                apart,
-                below,
-                &mut Finds { todo: &mut todo, hiding: &mut hiding, wanted: &mut wanted },
-            )?;
+            look(&directory, &next, apart, below, &mut Finds { todo: &mut todo, hiding: &mut hiding })?;
         }
         match next.like {
             Some(index) => {
@@ -75,13 +72,29 @@ pub fn settle(root: &OwnedFd, apart: &Apart, below: &Below) -> Result<Vec<Vec<u8
         }
         times(parent.as_fd(), &before)?;
     }
+    Ok(Vec::new())
+}
+
+/// What the layer wants from below: targets of links, and links that it took for directories.
+fn wanted(apart: &Apart, below: &Below) -> Result<Vec<Vec<u8>>> {
+    let mut wanted = apart.wanted.clone();
+    for (path, why) in &apart.made {
+        let words: Vec<Vec<u8>> = path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
+        match below.find(&words)? {
+            Found::Other(_, found) if is_link(&found) => wanted.push(path.clone()),
+            Found::Other(..) if *why == Why::ToFill => {
+                let shown = archive::show(path);
+                return Err(error!("{shown:?} is not a directory in the layers below (ENOTDIR)"));
+            }
+            _ => {}
+        }
+    }
     Ok(wanted)
 }
 
 struct Finds<'a> {
     todo: &'a mut Vec<Todo>,
     hiding: &'a mut Vec<Vec<u8>>,
-    wanted: &'a mut Vec<Vec<u8>>,
 }
 
 /// Looks through one directory.
@@ -106,14 +119,7 @@ fn look(directory: &OwnedFd, here: &Todo, apart: &Apart, below: &Below, finds: &
         let (merged, like) = match (below.child(&here.below, &here.path, &name)?, why) {
             (Found::Directory(merged), Some(_)) => (merged.clone(), merged.first().copied()),
             (Found::Directory(merged), None) => (merged, None),
-            (Found::Other(_, found), Some(_)) if is_link(&found) => {
-                finds.wanted.push(path);
-                continue;
-            }
-            (Found::Other(..), Some(_)) => {
-                return Err(error!("{:?} is not a directory in the layers below", archive::show(&path)));
-            }
-            (Found::Nothing, Some(Why::ToHide)) => {
+            (Found::Nothing | Found::Other(..), Some(Why::ToHide)) => {
                 finds.hiding.push(path.clone());
                 (Vec::new(), None)
             }
