@@ -1,9 +1,12 @@
 //! 6. Where it comes from: an image becomes a bundle.
 //!
-//! An image is a stack of archives, a configuration, and a manifest that names them by digest. Unpacking it takes six steps, one file
-//! each: `reference` says which image is meant, `layout` finds it and verifies the way there, `stream` inflates and
-//! hashes a layer, `archive` cuts it into entries (`pax`, `name`), `apply` makes them below a descriptor (`xattr`, `prune`), and `config`
-//! writes what the image says about its program (`user`). `unpack` is the sequence, `bundle` makes it all or nothing.
+//! An image is a stack of archives, a configuration, and a manifest that names them by digest. A `source` gives their bytes: a registry, a
+//! `layout` on the disk (`reference` says which image of it), an archive of images (`load`, `local`). From there the way is the same:
+//! `manifest` goes from document to document, `stream` inflates and hashes a layer (`zstd`) while another thread (`ahead`) cuts it into entries
+//! (`archive`, `pax`, `name`) and makes them below a descriptor (`apply`, `put`, `steps`, `xattr`, `prune`).
+//!
+//! It ends in one of two places. `unpack` lays all layers on one another in a bundle, whole or not at all (`bundle`), with what the image says
+//! about its program (`config`). `store` keeps images: each layer once, in the form that overlayfs mounts (`marks`, `apart`), and `save` writes them out again.
 //!
 //! By hand: `skopeo copy docker://busybox oci:images:busybox; umoci unpack --image images:busybox bundle`.
 //!
