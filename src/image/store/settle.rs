@@ -20,6 +20,7 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, futimens};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -78,7 +79,14 @@ pub fn settle(root: &OwnedFd, apart: &Apart, below: &Below) -> Result<Vec<Vec<u8
 /// What the layer wants from below: targets of links, and links that it took for directories.
 fn wanted(apart: &Apart, below: &Below) -> Result<Vec<Vec<u8>>> {
     let mut wanted = apart.wanted.clone();
+    // Where a directory is missing below, all in it is. They come in the order in which they were made.
+    let mut absent: HashSet<&[u8]> = HashSet::new();
     for (path, why) in &apart.made {
+        let above = path.iter().rposition(|b| *b == b'/').map_or(&b""[..], |cut| &path[..cut]);
+        if absent.contains(above) {
+            absent.insert(path);
+            continue;
+        }
         let words: Vec<Vec<u8>> = path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
         match below.find(&words)? {
             Found::Other(_, found) if is_link(&found) => wanted.push(path.clone()),
@@ -86,6 +94,7 @@ fn wanted(apart: &Apart, below: &Below) -> Result<Vec<Vec<u8>>> {
                 let shown = archive::show(path);
                 return Err(error!("{shown:?} is not a directory in the layers below (ENOTDIR)"));
             }
+            Found::Nothing => drop(absent.insert(path)),
             _ => {}
         }
     }
