@@ -367,6 +367,8 @@ impl Layer<'_> {
                 Ok(found) if marks::is_whiteout(&found) => {
                     return Err(Errno::ENOENT).called(|| format!("linkat({:?})", show(target)))?;
                 }
+                // A directory that the layer does not describe may be a link below.
+                Ok(there) if is_directory(&there) && apart.implicit.contains_key(&there.st_ino) => {}
                 Ok(_) => return found,
                 Err(_) => {}
             }
