@@ -173,6 +173,11 @@ impl Layer<'_> {
         Ok(self.apart.unwrap_or_default())
     }
 
+    /// What the layer needs from those below, as far as it came. `None` for one that does not stand apart.
+    pub fn apart(&self) -> Option<&Apart> {
+        self.apart.as_ref()
+    }
+
     fn make(
         &mut self,
         place: &Parent,
