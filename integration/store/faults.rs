@@ -7,7 +7,7 @@ use corten::image::layout::Layout as Opened;
 use corten::image::manifest::Platform;
 use corten::image::source::Source;
 use corten::image::store::{Event, Force, Progress, Silent, Store, Which};
-use corten::image::{Limits, digest::Digest};
+use corten::image::{Limits, digest::Digest, local};
 use oci_spec::image::Descriptor;
 use std::fs;
 use std::io::{self, Read};
@@ -279,6 +279,43 @@ fn killed_at_any_moment() {
     }
     eprintln!("{killed} of 60 killed");
     assert!(killed > 20, "only {killed} of 60 were killed in time");
+}
+
+/// Layers of 32 MB that want the largest window, several at once, in a process of their own.
+#[test]
+fn memory_stays_small() {
+    if !is_root() {
+        return;
+    }
+    if let Ok(told) = std::env::var("CORTEN_TEST_MEMORY") {
+        let (place, store) = told.split_once(' ').unwrap();
+        let store = Store::open(store.as_ref()).unwrap();
+        local::add(&store, place, &Platform::here(), &Silent).unwrap();
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        println!("peak {} kB", peak.trim().trim_end_matches(" kB"));
+        return;
+    }
+    let place = Place::new();
+    let mut layout = Layout::new(&place.path("layout"));
+    for n in 0..4u8 {
+        let big = [noise(6 << 20), vec![n; 10 << 20]].concat();
+        let archive = (0..2).fold(Tar::new(), |tar, k| tar.entry(&format!("{n}/{k}"), Head::default(), &big));
+        let archive = (0..2000).fold(archive, |tar, k| tar.file(&format!("{n}/many/{k}"), "")).end();
+        let Some(blob) = zstd(&archive, &["-1", "--zstd=wlog=23"]) else { return };
+        layout.layer("application/vnd.oci.image.layer.v1.tar+zstd", &blob, &sha256(&archive));
+    }
+    layout.finish("{}");
+    let at = tempfile::Builder::new().prefix("image-store-").tempdir().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "faults::memory_stays_small", "--nocapture"]);
+    child.env("CORTEN_TEST_MEMORY", format!("{} {}", place.reference(), at.path().join("store").display()));
+    let done = child.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let peak = said.lines().find_map(|line| line.strip_prefix("peak ")?.strip_suffix(" kB")?.parse::<u64>().ok());
+    let peak = peak.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&done.stderr)));
+    eprintln!("peak {peak} kB");
+    assert!(peak < 64 << 10, "{peak} kB");
 }
 
 /// Counts how often layers are opened.

@@ -145,6 +145,39 @@ fn links_of_the_layers_below() {
     }
 }
 
+/// More than a page of mount options would hold, and directories that are only described far below.
+#[test]
+fn three_hundred_layers() {
+    if !is_root() {
+        return;
+    }
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new();
+    let lowest = Tar::new().entry("d", Head { kind: b'5', mode: 0o710, owner: (3, 4), ..Head::default() }, b"");
+    let mut layers = vec![lowest];
+    layers.extend((0..300).map(|n| Tar::new().file(&format!("d/{n}"), "x").file(&format!("d/.wh.{}", n / 2), "")));
+    place.unpack_with(&layers, "{}", &Limits::default()).unwrap();
+    let at = tempfile::Builder::new().prefix("image-store-").tempdir().unwrap();
+    let store = Store::open(&at.path().join("store")).unwrap();
+    let stored = add(&place, &store).unwrap();
+    let directories = store.layers(&stored).unwrap();
+    assert_eq!(directories.len(), 301);
+    for directory in directories {
+        let meta = fs::metadata(directory.join("d")).unwrap();
+        assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid()), (0o710, 3, 4));
+    }
+    let Place { dir, .. } = place;
+    let mut many = Layout::new(&dir.path().join("many"));
+    for _ in 0..501 {
+        many.layers.push(serde_json::json!({"mediaType": PLAIN, "digest": sha256(b""), "size": 0}));
+        many.diff_ids.push(sha256(b""));
+    }
+    many.finish("{}");
+    let layout = corten::image::layout::Layout::open(&many.path).unwrap();
+    let top = layout.entries().unwrap().remove(0);
+    assert_says(&add_from(&layout, &top, &store).unwrap_err(), "501 layers (at most 500)");
+}
+
 #[test]
 fn the_store_is_private_and_a_layout() {
     if !is_root() {

@@ -240,10 +240,10 @@ fn ten_images_like_umoci() {
         }
         umoci(&["unpack", "--image", &image, &path("theirs")]);
         let mut ours = format!("oci:{image}");
-        if n == 9 {
-            if let Some(layout) = in_zstd(&place.path().join("layout"), &place.path().join("zstd")) {
-                ours = format!("oci:{}", layout.display());
-            }
+        if n == 9
+            && let Some(layout) = in_zstd(&place.path().join("layout"), &place.path().join("zstd"))
+        {
+            ours = format!("oci:{}", layout.display());
         }
         unpack(&ours, &place.path().join("ours")).unwrap();
         let theirs = Picture::of(&place.path().join("theirs/rootfs"), Detail::Archived);

@@ -9,7 +9,7 @@
 use super::apply::Layer;
 use super::stream::{Budget, Stream};
 use super::unpack::entries;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sys::Called;
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -20,20 +20,39 @@ const FULL: usize = 8;
 
 /// Applies all entries of a layer's stream, and verifies it to its end. Returns how many bytes the archive had.
 pub fn unpack(stream: Stream<'_>, layer: &mut Layer<'_>, budget: &Budget) -> Result<u64> {
+    match attempt(stream, layer, budget, &|_| false)? {
+        (bytes, None) => Ok(bytes),
+        (_, Some(e)) => Err(e),
+    }
+}
+
+/// The same, but an entry that cannot be made is no failure yet if `goes_on` says so of the layer: the stream is verified, and the error returned.
+pub fn attempt(
+    stream: Stream<'_>,
+    layer: &mut Layer<'_>,
+    budget: &Budget,
+    goes_on: &dyn Fn(&Layer<'_>) -> bool,
+) -> Result<(u64, Option<Error>)> {
     let (full, filled) = sync_channel(FULL);
     let (empty, emptied) = channel();
     let (made, read) = std::thread::scope(|scope| -> Result<_> {
         let reading = std::thread::Builder::new().name("inflate".into());
         let reading =
             reading.spawn_scoped(scope, || read(stream, full, emptied)).called(|| "clone(CLONE_THREAD)".into())?;
-        let made = entries(Ahead { filled, empty, buffer: Vec::new(), at: 0 }, layer, budget);
-        // The reader is dropped by now: nobody waits for it any more.
+        let mut ahead = Ahead { filled, empty, buffer: Vec::new(), at: 0 };
+        let made = entries(&mut ahead, layer, budget);
+        if made.is_err() && goes_on(layer) {
+            io::copy(&mut ahead, &mut io::sink()).map_err(super::archive::told)?;
+        }
+        // Nobody waits for the reader any more.
+        drop(ahead);
         Ok((made, reading.join().unwrap_or(Ok(None))))
     })?;
     // What could not be read is the cause of what could not be made; the verdict on a whole blob is not.
     match (made, read?) {
-        (Ok(()), Some(verdict)) => verdict,
+        (Ok(()), Some(verdict)) => Ok((verdict?, None)),
         (Ok(()), None) => Err(crate::error!("the reading thread stopped")),
+        (Err(e), Some(Ok(bytes))) if goes_on(layer) => Ok((bytes, Some(e))),
         (Err(e), _) => Err(e),
     }
 }

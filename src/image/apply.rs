@@ -173,6 +173,11 @@ impl Layer<'_> {
         Ok(self.apart.unwrap_or_default())
     }
 
+    /// What the layer needs from those below, as far as it came. `None` for one that does not stand apart.
+    pub fn apart(&self) -> Option<&Apart> {
+        self.apart.as_ref()
+    }
+
     fn make(
         &mut self,
         place: &Parent,
@@ -367,6 +372,8 @@ impl Layer<'_> {
                 Ok(found) if marks::is_whiteout(&found) => {
                     return Err(Errno::ENOENT).called(|| format!("linkat({:?})", show(target)))?;
                 }
+                // A directory that the layer does not describe may be a link below.
+                Ok(there) if is_directory(&there) && apart.implicit.contains_key(&there.st_ino) => {}
                 Ok(_) => return found,
                 Err(_) => {}
             }

@@ -41,12 +41,11 @@ impl Walked {
     }
 }
 
+/// Says what a component is, or makes it.
+pub type Ask<'a> = dyn FnMut(&OwnedFd, &[Vec<u8>], &OsStr) -> Result<Step> + 'a;
+
 /// Goes along `path`. `step` is asked at each component: the open directory, its path, and the name in it.
-pub fn walk(
-    root: &OwnedFd,
-    path: &[u8],
-    step: &mut dyn FnMut(&OwnedFd, &[Vec<u8>], &OsStr) -> Result<Step>,
-) -> Result<Walked> {
+pub fn walk(root: &OwnedFd, path: &[u8], step: &mut Ask<'_>) -> Result<Walked> {
     let words = |path: &[u8]| -> Vec<Vec<u8>> { path.split(|b| *b == b'/').rev().map(<[u8]>::to_vec).collect() };
     let duplicate = || root.try_clone().called(|| "fcntl(F_DUPFD_CLOEXEC, root)".into());
     let (mut here, mut above, mut names) = (duplicate()?, Vec::new(), Vec::new());

@@ -9,10 +9,10 @@ use super::super::digest::Digest;
 use super::super::manifest::{Image, LayerBlob, Platform, follow};
 use super::super::source::{self, Source};
 use super::super::stream::{Blob, Budget, Stream};
+use super::Store;
 use super::fetch::{Pull, Wanted};
 use super::images::{Stored, chains};
 use super::stage::{Stage, Sweep};
-use super::{Store, lock, replace};
 use crate::error;
 use crate::error::{Error, Result};
 use oci_spec::image::{Descriptor, MediaType, PlatformBuilder};
@@ -94,9 +94,9 @@ impl Store {
     ) -> Result<Stored> {
         let held = self.hold()?;
         self.sweep(Sweep::Old)?;
-        let image = self.documents(source, top, platform)?;
-        let budget = Budget::new(&self.limits);
         let pull = Pull { source, progress, cancelled: AtomicBool::new(false) };
+        let image = self.documents(&pull, top, platform)?;
+        let budget = Budget::new(&self.limits);
         self.layers_in(&pull, &image, &budget)?;
         let manifest = plain(&image)?;
         self.name(&manifest, name, Some(top.digest().as_ref()))?;
@@ -106,29 +106,22 @@ impl Store {
     }
 
     /// Manifest and configuration: fetched or found, verified, written down.
-    fn documents(&self, source: &dyn Source, top: &Descriptor, platform: &Platform) -> Result<Image> {
+    fn documents(&self, pull: &Pull<'_>, top: &Descriptor, platform: &Platform) -> Result<Image> {
+        let source = pull.source;
         let own = |descriptor: &Descriptor| source::document(self.layout(), descriptor);
         let get = |descriptor: &Descriptor| own(descriptor).or_else(|_| source::document(source, descriptor));
         let image = follow(top, platform, &get)?;
         for descriptor in [&image.id, &image.manifest] {
             if own(descriptor).is_err() {
-                self.put(&Digest::parse(descriptor.digest().as_ref())?, &source::document(source, descriptor)?)?;
+                let bytes = source::document(source, descriptor)?;
+                let digest = Digest::parse(descriptor.digest().as_ref())?;
+                if let Wanted::Missing(partial) = self.want(&digest, descriptor.size(), pull)? {
+                    partial.fill(&bytes)?;
+                    self.keep(&partial, &digest)?;
+                }
             }
         }
         Ok(image)
-    }
-
-    fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
-        let path = self.temporary().join(format!("blob-{}", digest.hex));
-        let _locked = lock::wait(lock::open(&path)?, nix::fcntl::FlockArg::LockExclusive)?;
-        let to = self.blob(digest);
-        if let Some(directory) = to.parent() {
-            super::make(directory)?;
-        }
-        // Of another name than the lock: who waits for that would take the document's file for a part of it.
-        replace(&self.temporary().join(format!("document-{}", digest.hex)), &to, bytes)?;
-        drop(std::fs::remove_file(&path));
-        Ok(())
     }
 
     fn layers_in(&self, pull: &Pull<'_>, image: &Image, budget: &Budget) -> Result<()> {

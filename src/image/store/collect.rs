@@ -62,6 +62,7 @@ impl Store {
         let last = going.len() == all.len();
         let users = self.users(&image)?;
         if last && !users.is_empty() && force == Force::No {
+            let users: Vec<&str> = users.iter().map(|user| user.get(..12).unwrap_or(user)).collect();
             let e = error!("image {id} is in use by {}", users.join(", "));
             return Err(e.hint("`corten rm` removes the container; -f takes only the name away"));
         }

@@ -170,6 +170,12 @@ impl Partial {
         Ok(self.file.set_len(0).called(|| format!("ftruncate({:?}, 0)", self.path))?)
     }
 
+    /// Writes all of it at once, whatever was there.
+    pub fn fill(&self, bytes: &[u8]) -> Result<()> {
+        self.forget()?;
+        Ok(self.file.write_all_at(bytes, 0).called(|| format!("pwrite({:?})", self.path))?)
+    }
+
     /// Removes the file: what came is of no use.
     pub fn remove(self) {
         drop(fs::remove_file(&self.path));

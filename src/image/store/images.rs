@@ -171,10 +171,13 @@ impl Store {
         let mut found = Vec::new();
         for entry in fs::read_dir(&directory).called(|| format!("open({directory:?})"))? {
             let entry = entry.called(|| format!("getdents64({directory:?})"))?;
+            // What begins with ~ is being made, by somebody who holds the store, or removed.
+            if entry.file_name().as_encoded_bytes().starts_with(b"~") {
+                continue;
+            }
             let path = entry.path().join("image");
             match fs::read_to_string(&path) {
                 Ok(digest) => found.push((entry.file_name().to_string_lossy().into_owned(), digest.trim().to_owned())),
-                // A container that is being made or removed: its maker holds the store.
                 Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {}
                 Err(e) => return Err(Err::<(), _>(e).called(|| format!("read({path:?})")).unwrap_err().into()),
             }

@@ -108,8 +108,16 @@ impl Store {
         use std::os::unix::fs::OpenOptionsExt;
         let path = self.temporary();
         let mut options = fs::File::options();
-        let spool = options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(&path);
-        Ok(spool.called(|| format!("open({path:?}, TMPFILE)"))?)
+        options.read(true).write(true).mode(0o600);
+        match options.clone().custom_flags(libc::O_TMPFILE).open(&path) {
+            Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+            opened => return Ok(opened.called(|| format!("open({path:?}, TMPFILE)"))?),
+        }
+        // Some file systems cannot: then it has a name for a moment, which `sweep` knows.
+        let path = path.join(format!("spool-{}", std::process::id()));
+        let spool = options.create_new(true).open(&path).called(|| format!("open({path:?}, CREAT|EXCL)"))?;
+        fs::remove_file(&path).called(|| format!("unlink({path:?})"))?;
+        Ok(spool)
     }
 
     /// Where a blob is, or would be.

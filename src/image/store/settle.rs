@@ -20,6 +20,7 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, futimens};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -76,20 +77,34 @@ pub fn settle(root: &OwnedFd, apart: &Apart, below: &Below) -> Result<Vec<Vec<u8
 }
 
 /// What the layer wants from below: targets of links, and links that it took for directories.
-fn wanted(apart: &Apart, below: &Below) -> Result<Vec<Vec<u8>>> {
+pub fn wanted(apart: &Apart, below: &Below) -> Result<Vec<Vec<u8>>> {
     let mut wanted = apart.wanted.clone();
+    // Where a directory is missing below, all in it is. They come in the order in which they were made.
+    let mut absent: HashSet<&[u8]> = HashSet::new();
+    let mut in_the_way = None;
     for (path, why) in &apart.made {
+        let above = path.iter().rposition(|b| *b == b'/').map_or(&b""[..], |cut| &path[..cut]);
+        if absent.contains(above) {
+            absent.insert(path);
+            continue;
+        }
         let words: Vec<Vec<u8>> = path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
         match below.find(&words)? {
             Found::Other(_, found) if is_link(&found) => wanted.push(path.clone()),
             Found::Other(..) if *why == Why::ToFill => {
-                let shown = archive::show(path);
-                return Err(error!("{shown:?} is not a directory in the layers below (ENOTDIR)"));
+                in_the_way.get_or_insert(path);
             }
+            Found::Nothing => drop(absent.insert(path)),
             _ => {}
         }
     }
-    Ok(wanted)
+    match in_the_way {
+        Some(path) if wanted.is_empty() => {
+            let shown = archive::show(path);
+            Err(error!("{shown:?} is not a directory in the layers below (ENOTDIR)"))
+        }
+        _ => Ok(wanted),
+    }
 }
 
 struct Finds<'a> {

@@ -5,16 +5,16 @@
 
 use super::super::ahead;
 use super::super::apart::Apart;
-use super::super::apply::{Position, Tree};
+use super::super::apply::{Layer, Position, Tree};
 use super::super::digest::Digest;
 use super::super::prune;
 use super::super::stream::{Budget, Stream};
 use super::below::Below;
 use super::seed::seed;
-use super::settle::settle;
+use super::settle::{settle, wanted};
 use super::{Store, lock, replace};
 use crate::error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sys::{Called, file};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -50,7 +50,16 @@ pub struct Stage {
     /// The directory, locked.
     _lock: Flock<File>,
     diff: OwnedFd,
-    unpacked: Option<(Apart, u64)>,
+    unpacked: Option<Tried>,
+}
+
+/// A layer whose stream was read to its end.
+struct Tried {
+    apart: Apart,
+    /// Of the archive.
+    bytes: u64,
+    /// Why it could not be unpacked; perhaps because it did not see the layers below.
+    failed: Option<Error>,
 }
 
 impl Store {
@@ -132,8 +141,9 @@ impl Stage {
     pub fn unpack(&mut self, position: Position, stream: Stream<'_>, budget: &Budget) -> Result<()> {
         let mut tree = Tree::new(self.diff.try_clone().called(|| "fcntl(F_DUPFD_CLOEXEC)".into())?)?;
         let mut layer = tree.layer(position);
-        let bytes = ahead::unpack(stream, &mut layer, budget)?;
-        self.unpacked = Some((layer.finish()?, bytes));
+        let ignorant = |layer: &Layer<'_>| layer.apart().is_some_and(|apart| apart.made.len() + apart.wanted.len() > 0);
+        let (bytes, failed) = ahead::attempt(stream, &mut layer, budget, &ignorant)?;
+        self.unpacked = Some(Tried { apart: layer.finish()?, bytes, failed });
         Ok(())
     }
 
@@ -148,17 +158,23 @@ impl Stage {
         let mut seeds: Vec<Vec<u8>> = Vec::new();
         let mut round = 0;
         let (alone, archive) = loop {
-            let Some((apart, bytes)) = self.unpacked.take() else { return Err(error!("the layer was not unpacked")) };
-            if lower.is_empty() {
-                break (false, bytes);
-            }
+            let Some(Tried { apart, bytes, failed }) = self.unpacked.take() else {
+                return Err(error!("the layer was not unpacked"));
+            };
             let below = Below::open(lower)?;
-            let wanted = settle(&self.diff, &apart, &below)?;
-            if wanted.is_empty() {
+            let wanted = match (&failed, lower.is_empty()) {
+                (None, true) => Vec::new(),
+                (None, false) => settle(&self.diff, &apart, &below)?,
+                (Some(_), _) => wanted(&apart, &below).unwrap_or_default(),
+            };
+            if failed.is_none() && wanted.is_empty() {
                 break (apart.alone, bytes);
             }
             let known = seeds.len();
             seeds.extend(wanted.iter().filter(|path| !seeds.contains(path)).cloned().collect::<Vec<_>>());
+            if let (true, Some(e)) = (seeds.len() == known, failed) {
+                return Err(e);
+            }
             if seeds.len() == known {
                 let path = super::super::archive::show(&wanted[0]);
                 return Err(error!("a hard link to {path:?}, which is not there (ENOENT)"));
