@@ -192,7 +192,9 @@ mod tests {
     fn nothing_beside_a_process_document_is_ignored() {
         for words in ["--env A=b", "--cwd /", "--user 1", "--cap CAP_KILL", "--no-new-privs", "-g 7"] {
             let line = format!("corten exec --process /nowhere {words} web");
-            let found = crate::cli::parse(line.split(' ').map(Into::into).collect()).expect("understood");
+            let found =
+                crate::cli::parse(line.split(' ').map(Into::into).collect(), |_, _| Ok(crate::cli::Form::Bundle))
+                    .expect("understood");
             let error = super::process(&found.args, &Config::default()).expect_err(words);
             assert!(error.cause.contains("beside it"), "{words}: {error}");
         }
