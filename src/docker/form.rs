@@ -215,6 +215,8 @@ pub fn form(words: &[OsString], here: &Here, local: &dyn Fn(&str) -> bool) -> Re
             }
             Here::Bundle => Ok(Form::Bundle),
             _ if !bare(word) || local(word) => Ok(Form::Image),
+            // Its parser says which option is unknown, which matters more than what the word is.
+            _ if seen.unknown => Ok(Form::Bundle),
             Here::Strange(why) => Err(neither(word).detail(format!("the config.json here does not count: {why}"))),
             Here::Nothing => Err(neither(word)),
         },
