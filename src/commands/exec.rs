@@ -1,7 +1,7 @@
 //! `exec`: another process in a running container.
 
 use super::create::{Foreground, absolute, check_terminal, console, inherited, trace};
-use super::{container, kept_config};
+use super::{container, id, kept_config, program_code, target};
 use crate::cli::Invocation;
 use crate::error::{Error, Result, io_words};
 use crate::input::bundle;
@@ -22,9 +22,21 @@ use std::path::{Path, PathBuf};
 /// The largest process document that is read, in bytes.
 const LARGEST_DOCUMENT: u64 = 16 << 20;
 
-/// The verb.
+/// The verb. In a container of an image, Docker's exit codes tell whether the program is to blame.
 #[inline(never)]
 pub fn exec(invocation: &Invocation) -> Result<u8> {
+    run(invocation).map_err(|e| match program_code(&e) {
+        Some(code) if is_of_image(invocation) => e.code(code),
+        _ => e,
+    })
+}
+
+fn is_of_image(invocation: &Invocation) -> bool {
+    let found = id(&invocation.args).and_then(|id| target::find(invocation, &id));
+    found.is_ok_and(|target| target.image.is_some())
+}
+
+fn run(invocation: &Invocation) -> Result<u8> {
     let args = &invocation.args;
     let (_, entry, state) = container(invocation)?;
     let pidfd = state.init.as_ref().and_then(|init| init.open_sparing(entry.read_files()));
