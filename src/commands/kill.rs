@@ -1,6 +1,6 @@
 //! `kill`: a signal to the first process, or to all.
 
-use super::{for_each, id, kept_config, target};
+use super::{for_each, id, kept_config, known, target};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::config::NamespaceKind;
@@ -33,10 +33,12 @@ pub fn kill(invocation: &Invocation) -> Result<u8> {
 
 /// Without a signal it is Docker's for a container of an image, and runc's for one of a bundle.
 fn one(invocation: &Invocation, id: &Id, signal: Option<i32>) -> Result<()> {
-    let target = target::find(invocation, id)?;
-    let signal = signal.unwrap_or(if target.image.is_some() { libc::SIGKILL } else { libc::SIGTERM });
-    let (_, entry) = target.known()?;
-    let state = entry.load()?;
+    let signal = match signal {
+        Some(signal) => signal,
+        None if target::find(invocation, id)?.image.is_some() => libc::SIGKILL,
+        None => libc::SIGTERM,
+    };
+    let (_, entry, state) = known(invocation, id)?;
     let found = status::of(&entry, &state);
     // In a pid namespace of its own the death of init is everybody's; elsewhere the others stay behind.
     let all = invocation.args.get_flag("all")

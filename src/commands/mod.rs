@@ -114,11 +114,15 @@ fn ids(args: &ArgMatches) -> Result<Vec<Id>> {
 
 /// The container given to the verb.
 fn container(invocation: &Invocation) -> Result<(Store, Entry, State)> {
-    let id = id(&invocation.args)?;
+    known(invocation, &id(&invocation.args)?)
+}
+
+/// A container that the runtime knows. The image store is asked only where that does not know the word.
+fn known(invocation: &Invocation, id: &Id) -> Result<(Store, Entry, State)> {
     let store = store(invocation)?;
     let (store, entry) = match store.find(id.as_str())? {
         Some(entry) => (store, entry),
-        None => target::find(invocation, &id)?.known()?,
+        None => target::find(invocation, id)?.known()?,
     };
     let state = entry.load()?;
     Ok((store, entry, state))
