@@ -283,26 +283,27 @@ fn exec(command: Command) -> Command {
 
 fn stop(command: Command) -> Command {
     ids(command.arg(
-        value("time", "Seconds to wait before SIGKILL")
+        value("time", "Seconds to wait before SIGKILL [what --stop-timeout said, or 10]")
             .short('t')
             .value_name("SECONDS")
-            .value_parser(value_parser!(u64))
-            .default_value("10"),
+            .value_parser(value_parser!(u64)),
     ))
     .after_help("Example:\n  corten stop -t 30 web db")
 }
 
 fn kill(command: Command) -> Command {
     command
-        .arg(flag("all", "Signal all processes of the container").short('a'))
-        .arg(id())
-        .arg(
-            Arg::new("signal")
+        .override_usage("corten kill [-a] ID [SIGNAL]\n       corten kill [-a] -s SIGNAL ID…")
+        .args([
+            flag("all", "Signal all processes of the container").short('a'),
+            value("signal", "The signal; all words are then containers").short('s').value_name("SIGNAL"),
+            id(),
+            Arg::new("rest")
                 .value_name("SIGNAL")
-                .default_value("SIGTERM")
-                .help("By name or number: KILL, SIGKILL, 9"),
-        )
-        .after_help("Example:\n  corten kill web HUP")
+                .num_args(0..)
+                .help("By name or number: KILL, SIGKILL, 9 [SIGTERM; for a container of an image SIGKILL]"),
+        ])
+        .after_help("Examples:\n  corten kill web HUP\n  corten kill -s HUP web db")
 }
 
 fn rm(command: Command) -> Command {
@@ -317,18 +318,46 @@ fn delete(command: Command) -> Command {
 }
 
 fn ps(command: Command) -> Command {
+    let command = command
+        .override_usage("corten ps [OPTIONS]\n       corten ps [-f FORMAT] ID [PS-ARG…]")
+        .args([
+            flag("all", "Also containers that do not run").short('a'),
+            short_f(),
+            id().required(false).help("Show this container's processes instead"),
+            words("args", "Options for ps(1) [-ef]").value_name("PS-ARG"),
+        ])
+        .after_help("Examples:\n  corten ps -a\n  corten ps web\n  corten ps web -o pid,comm");
+    docker_ps(command)
+}
+
+/// Docker's `-f` is a filter, runc's the format of one container's processes. Neither can be taken for the other.
+fn short_f() -> Arg {
+    let help =
+        if cfg!(feature = "image") { "KEY=VALUE: as --filter; table or json: as --format" } else { "As --format" };
+    Arg::new("f").short('f').value_name("FILTER | FORMAT").num_args(1).action(ArgAction::Append).help(help)
+}
+
+#[cfg(feature = "image")]
+fn docker_ps(command: Command) -> Command {
     command
-        .arg(flag("all", "Also containers that do not run").short('a'))
-        .arg(
-            value("format", "How to print it")
-                .short('f')
-                .value_name("FORMAT")
-                .value_parser(["table", "json"])
-                .default_value("table"),
+        .args([
+            value("format", "table, json, or a template: '{{.ID}}\\t{{.Names}}'; with ID table or json").value_name("FORMAT"),
+            many("filter", "Only those; keys as ancestor, exited, id, label, name, network, status; repeatable")
+                .value_name("KEY=VALUE"),
+            flag("quiet", "Only ids").short('q'),
+            flag("no-trunc", "Cut nothing off"),
+            flag("latest", "The one that was made last, whatever it does").short('l'),
+            value("last", "The N that were made last, whatever they do").short('n').value_name("N").value_parser(value_parser!(usize)),
+        ])
+        .after_help(
+            "Examples:\n  corten ps -a --filter status=exited\n  corten ps --format '{{.Names}}: {{.Status}}'\n  corten ps web\n  \
+             corten ps web -o pid,comm",
         )
-        .arg(id().required(false).help("Show this container's processes instead"))
-        .arg(words("args", "Options for ps(1) [-ef]").value_name("PS-ARG"))
-        .after_help("Examples:\n  corten ps -a\n  corten ps web\n  corten ps web -o pid,comm")
+}
+
+#[cfg(not(feature = "image"))]
+fn docker_ps(command: Command) -> Command {
+    command.arg(value("format", "How to print it").value_name("FORMAT").value_parser(["table", "json"]))
 }
 
 fn list(command: Command) -> Command {
@@ -345,7 +374,25 @@ fn list(command: Command) -> Command {
 }
 
 fn inspect(command: Command) -> Command {
-    ids(command).after_help("Example:\n  corten inspect web | jq '.[0].cgroup'")
+    let command = command.after_help("Example:\n  corten inspect web | jq '.[0].cgroup'");
+    docker_inspect(command)
+}
+
+#[cfg(feature = "image")]
+fn docker_inspect(command: Command) -> Command {
+    let kind = value("type", "Only containers, or only images").value_name("KIND").value_parser(["container", "image"]);
+    command
+        .args([
+            value("format", "json, or a template: '{{.State.Pid}}'").short('f').value_name("FORMAT"),
+            kind,
+            id().value_name("ID | IMAGE").num_args(1..).help("Containers and images"),
+        ])
+        .after_help("Examples:\n  corten inspect web | jq '.[0].cgroup'\n  corten inspect -f '{{.State.Pid}}' web")
+}
+
+#[cfg(not(feature = "image"))]
+fn docker_inspect(command: Command) -> Command {
+    ids(command)
 }
 
 fn spec(command: Command) -> Command {

@@ -220,7 +220,9 @@ impl Bundle {
 
     /// A program of the host.
     pub fn host(&self, program: impl AsRef<OsStr>) -> Call {
-        Call::new(program, &self.home.join("out")).env("TMPDIR", self.home.join("tmp")).cwd(&self.home)
+        let call = Call::new(program, &self.home.join("out")).env("TMPDIR", self.home.join("tmp")).cwd(&self.home);
+        // Not the host's: what lies in its store is no test's.
+        call.env("CORTEN_STORE", self.home.join("no-store"))
     }
 
     /// A script for the host's shell, in the session's folder.

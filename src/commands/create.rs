@@ -51,7 +51,7 @@ pub enum Foreground {
 /// A terminal needs somebody at its other end, and nobody waits for one that is not made.
 pub fn check_console(bundle: &Bundle, args: &ArgMatches, foreground: Foreground) -> Result<()> {
     let wanted = bundle.config.process.as_ref().is_some_and(|p| p.terminal);
-    check_terminal(wanted, args.contains_id("console-socket"), foreground)
+    check_terminal(wanted, console_socket(args).is_some(), foreground)
 }
 
 /// The same for any process.
@@ -82,10 +82,15 @@ pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Re
     })
 }
 
+/// `run IMAGE` has no such option.
+fn console_socket(args: &ArgMatches) -> Option<&PathBuf> {
+    args.try_get_one("console-socket").ok().flatten()
+}
+
 /// Who gets the terminal of a process. Without one nobody asks how large the caller's is.
 pub fn console(args: &ArgMatches, process: Option<&Process>) -> Console {
     let size = || wait::caller_size().map(|(height, width)| ConsoleSize { height, width });
-    match args.get_one::<PathBuf>("console-socket") {
+    match console_socket(args) {
         Some(path) => Console::Socket(absolute(path)),
         None => Console::Here(process.filter(|process| process.terminal).and_then(|_| size())),
     }

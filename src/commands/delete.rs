@@ -3,7 +3,7 @@
 //! Kill, wait, remove the cgroups, take the record away (whoever wins that owns the rest), run the poststop hooks. Killed
 //! anywhere, what remains is still found by its record.
 
-use super::{for_each, id, ids, may_have, store};
+use super::{for_each, id, ids, may_have, store, target};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::config::{Hook, Resources};
@@ -45,15 +45,24 @@ pub fn delete(invocation: &Invocation) -> Result<u8> {
     }
 }
 
-/// The verb `rm`: Docker's habits.
+/// The verb `rm`: Docker's habits. A container of an image goes with what it has written; whether its program ended by itself or by force, the
+/// runtime may know nothing of it any more.
 #[inline(never)]
 pub fn rm(invocation: &Invocation) -> Result<u8> {
     let force = if invocation.args.get_flag("force") { Force::Yes } else { Force::No };
-    let store = store(invocation)?;
-    store.sweep();
-    for_each(&ids(invocation)?, |id| {
-        let entry = store.get(id.as_str())?;
-        remove(&store, &entry, force)
+    store(invocation)?.sweep();
+    for_each(&ids(&invocation.args)?, |id| {
+        let target = target::find(invocation, id)?;
+        let Some(image) = &target.image else {
+            let (store, entry) = target.known()?;
+            return remove(&store, &entry, force);
+        };
+        match (&target.entry, force) {
+            (Some(entry), _) => remove(&target.store, entry, force)?,
+            (None, Force::No) => image.may_go()?,
+            (None, Force::Yes) => {}
+        }
+        image.remove()
     })
 }
 

@@ -1,7 +1,7 @@
 //! `exec`: another process in a running container.
 
 use super::create::{Foreground, absolute, check_terminal, console, inherited, trace};
-use super::{container, kept_config};
+use super::{container, kept_config, program_code};
 use crate::cli::Invocation;
 use crate::error::{Error, Result, io_words};
 use crate::input::bundle;
@@ -11,6 +11,7 @@ use crate::plan;
 use crate::plan::exec::{Below, Request};
 use crate::run::{self, Context, parent, wait};
 use crate::setup::{caps, label, user};
+use crate::state::State;
 use crate::state::status::{self, Status};
 use crate::state::store::{Entry, FILTER};
 use crate::sys::seccomp::{Instruction, from_bytes};
@@ -22,11 +23,24 @@ use std::path::{Path, PathBuf};
 /// The largest process document that is read, in bytes.
 const LARGEST_DOCUMENT: u64 = 16 << 20;
 
-/// The verb.
+/// The verb. In a container of an image, Docker's exit codes tell whether the program is to blame.
 #[inline(never)]
 pub fn exec(invocation: &Invocation) -> Result<u8> {
-    let args = &invocation.args;
     let (_, entry, state) = container(invocation)?;
+    let is_of_image = is_of_image(&state);
+    run(invocation, entry, state).map_err(|e| match program_code(&e) {
+        Some(code) if is_of_image => e.code(code),
+        _ => e,
+    })
+}
+
+/// The bundle of such a container is its directory in the image store. Asked before: afterwards this process may be in other namespaces.
+fn is_of_image(state: &State) -> bool {
+    state.image_container.is_some() || state.bundle.ends_with(Path::new("containers").join(&state.id))
+}
+
+fn run(invocation: &Invocation, entry: Entry, state: State) -> Result<u8> {
+    let args = &invocation.args;
     let pidfd = state.init.as_ref().and_then(|init| init.open_sparing(entry.read_files()));
     let mut allowed = vec![Status::Running, Status::Created];
     if args.get_flag("ignore-paused") {

@@ -1,31 +1,44 @@
 //! `inspect`: all that is known of containers, one JSON array.
 
 use super::state::describe;
-use super::{ids, store};
 use crate::cli::Invocation;
 use crate::error::Result;
-use crate::state::status;
-use crate::state::store::CONFIGURATION;
+use crate::state::State;
+use crate::state::status::Status;
+use crate::state::store::{CONFIGURATION, Entry};
 use serde_json::{Value, json};
 
 /// The verb. An id that does not exist fails the whole call, and nothing is printed.
+#[cfg(not(feature = "image"))]
 #[inline(never)]
 pub fn inspect(invocation: &Invocation) -> Result<u8> {
-    let store = store(invocation)?;
+    let store = super::store(invocation)?;
     let mut all = Vec::new();
-    for id in ids(invocation)? {
+    for id in super::ids(&invocation.args)? {
         let entry = store.get(id.as_str()).map_err(|e| e.at(id.as_str()))?;
         let state = entry.load()?;
-        let mut document = describe(&state, status::of(&entry, &state));
-        let config: Value =
-            entry.read(CONFIGURATION).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        document["config"] = config;
-        document["cgroup"] = json!(state.cgroup);
-        document["mounts"] = mounts(document["pid"].as_i64().unwrap_or(0));
-        all.push(document);
+        all.push(of(&entry, &state, crate::state::status::of(&entry, &state)));
     }
     println!("{:#}", Value::from(all));
     Ok(0)
+}
+
+/// The verb, for containers of both kinds and for images.
+#[cfg(feature = "image")]
+#[inline(never)]
+pub fn inspect(invocation: &Invocation) -> Result<u8> {
+    super::images::inspect::inspect(invocation)
+}
+
+/// What the runtime knows of one container.
+pub fn of(entry: &Entry, state: &State, status: Status) -> Value {
+    let mut document = describe(state, status);
+    let config: Value =
+        entry.read(CONFIGURATION).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    document["config"] = config;
+    document["cgroup"] = json!(state.cgroup);
+    document["mounts"] = mounts(document["pid"].as_i64().unwrap_or(0));
+    document
 }
 
 /// The mounts as the first process sees them; none once it has ended.

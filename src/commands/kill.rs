@@ -1,18 +1,44 @@
 //! `kill`: a signal to the first process, or to all.
 
-use super::{container, kept_config};
+use super::{for_each, id, kept_config, known, target};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::config::NamespaceKind;
+use crate::input::id::Id;
 use crate::input::signal;
 use crate::state::status::{self, Status};
 use crate::sys::process::pidfd_send_signal;
 
-/// The verb.
+/// The verb. With `-s` all words are containers; without, as with runc, the second is the signal.
 #[inline(never)]
 pub fn kill(invocation: &Invocation) -> Result<u8> {
-    let (_, entry, state) = container(invocation)?;
-    let signal = signal::parse(invocation.args.get_one::<String>("signal").map(String::as_str).unwrap_or("SIGTERM"))?;
+    let args = &invocation.args;
+    let rest = args.get_many::<String>("rest").unwrap_or_default();
+    let given = args.get_one::<String>("signal");
+    if given.is_some() {
+        let first = args.get_one::<String>("id").into_iter();
+        let ids = first.chain(rest).map(|word| Id::parse(word)).collect::<Result<Vec<Id>>>()?;
+        let signal = given.map(|word| signal::parse(word)).transpose()?;
+        return for_each(&ids, |id| one(invocation, id, signal));
+    }
+    let several = |e: Error| e.hint("several containers: `corten kill -s SIGNAL ID…`");
+    let rest: Vec<&String> = rest.collect();
+    let signal = match rest.as_slice() {
+        [] => None,
+        [word] => Some(signal::parse(word).map_err(several)?),
+        [_, word, ..] => return Err(several(Error::new(format!("{word}: one id and one signal are expected")))),
+    };
+    one(invocation, &id(args)?, signal).map(|()| 0)
+}
+
+/// Without a signal it is Docker's for a container of an image, and runc's for one of a bundle.
+fn one(invocation: &Invocation, id: &Id, signal: Option<i32>) -> Result<()> {
+    let signal = match signal {
+        Some(signal) => signal,
+        None if target::find(invocation, id)?.image.is_some() => libc::SIGKILL,
+        None => libc::SIGTERM,
+    };
+    let (_, entry, state) = known(invocation, id)?;
     let found = status::of(&entry, &state);
     // In a pid namespace of its own the death of init is everybody's; elsewhere the others stay behind.
     let all = invocation.args.get_flag("all")
@@ -28,7 +54,7 @@ pub fn kill(invocation: &Invocation) -> Result<u8> {
             return Err(not_running());
         }
         state.cgroup.kill_all(signal)?;
-        return Ok(0);
+        return Ok(());
     }
     if found == Status::Stopped {
         return Err(not_running());
@@ -44,7 +70,7 @@ pub fn kill(invocation: &Invocation) -> Result<u8> {
     if found == Status::Paused && signal == libc::SIGKILL {
         state.cgroup.thaw()?;
     }
-    Ok(0)
+    Ok(())
 }
 
 fn not_running() -> Error {

@@ -22,15 +22,32 @@ pub fn list(invocation: &Invocation) -> Result<u8> {
         store.ids()?.iter().for_each(|id| println!("{id}"));
         return Ok(0);
     }
-    show(&store, invocation, &["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], |_| true)
+    let format = Format::of(invocation.args.get_one::<String>("format").map(String::as_str));
+    show(&store, format, &["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], |_| true)
+}
+
+/// How it is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Columns.
+    Table,
+    /// One array of state documents.
+    Json,
+}
+
+impl Format {
+    /// As it was typed; a table where nothing was.
+    pub fn of(word: Option<&str>) -> Format {
+        if word == Some("json") { Format::Json } else { Format::Table }
+    }
 }
 
 /// A container's line in the table: id, pid, status, bundle, when it was created, owner.
 type Row = [String; 6];
 
 /// Prints the containers whose status is `wanted`, as a table of these columns (the first of a [`Row`]'s) or as their state documents.
-pub fn show(store: &Store, invocation: &Invocation, columns: &[&str], wanted: impl Fn(Status) -> bool) -> Result<u8> {
-    let json = invocation.args.get_one::<String>("format").is_some_and(|format| format == "json");
+pub fn show(store: &Store, format: Format, columns: &[&str], wanted: impl Fn(Status) -> bool) -> Result<u8> {
+    let json = format == Format::Json;
     let mut documents: Vec<Value> = Vec::new();
     let mut rows: Vec<Row> = Vec::new();
     for (status, state) in look(store)? {
@@ -49,7 +66,7 @@ pub fn show(store: &Store, invocation: &Invocation, columns: &[&str], wanted: im
 }
 
 /// All containers with their status. A thread for each processor was tried, and took a tenth longer for two hundred containers.
-fn look(store: &Store) -> Result<Vec<(Status, State)>> {
+pub fn look(store: &Store) -> Result<Vec<(Status, State)>> {
     let Some(all) = store.all()? else { return Ok(Vec::new()) };
     let (mut record, mut freezers) = (Vec::new(), Freezers::default());
     let look = |id: &String| match all.facts(id, &mut record) {

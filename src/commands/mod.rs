@@ -18,6 +18,7 @@ mod spec;
 mod start;
 mod state;
 mod stop;
+mod target;
 #[cfg(feature = "image")]
 mod unpack;
 
@@ -107,35 +108,33 @@ fn id(args: &ArgMatches) -> Result<Id> {
 }
 
 /// All ids given to the verb, checked before any is touched.
-fn ids(invocation: &Invocation) -> Result<Vec<Id>> {
-    let words = invocation.args.get_many::<String>("id").unwrap_or_default();
-    words.map(|word| meant(invocation, &Id::parse(word)?)).collect()
-}
-
-/// What a word means that may be the name of a container made from an image, or the beginning of its id. An id of the runtime's own comes first.
-#[cfg(feature = "image")]
-fn meant(invocation: &Invocation, word: &Id) -> Result<Id> {
-    match images::resolve(invocation, &store(invocation)?, word.as_str())? {
-        Some(id) => Id::parse(&id),
-        None => Ok(word.clone()),
-    }
-}
-
-#[cfg(not(feature = "image"))]
-fn meant(_: &Invocation, word: &Id) -> Result<Id> {
-    Ok(word.clone())
+fn ids(args: &ArgMatches) -> Result<Vec<Id>> {
+    args.get_many::<String>("id").unwrap_or_default().map(|id| Id::parse(id)).collect()
 }
 
 /// The container given to the verb.
 fn container(invocation: &Invocation) -> Result<(Store, Entry, State)> {
-    let id = id(&invocation.args)?;
+    known(invocation, &id(&invocation.args)?)
+}
+
+/// A container that the runtime knows. The image store is asked only where that does not know the word.
+fn known(invocation: &Invocation, id: &Id) -> Result<(Store, Entry, State)> {
     let store = store(invocation)?;
-    let entry = match store.find(id.as_str())? {
-        Some(entry) => entry,
-        None => store.get(meant(invocation, &id)?.as_str())?,
+    let (store, entry) = match store.find(id.as_str())? {
+        Some(entry) => (store, entry),
+        None => target::find(invocation, id)?.known()?,
     };
     let state = entry.load()?;
     Ok((store, entry, state))
+}
+
+/// Docker's exit code where the program of a container is to blame: it cannot be executed, or is not there.
+fn program_code(e: &Error) -> Option<u8> {
+    const NOT_EXECUTABLE: u8 = 126;
+    const NOT_FOUND: u8 = 127;
+    let cause = e.cause.strip_prefix("process.args")?;
+    let missing = ["no such file or directory", "executable file not found"].iter().any(|words| cause.contains(words));
+    Some(if missing { NOT_FOUND } else { NOT_EXECUTABLE })
 }
 
 /// Making containers needs root here.

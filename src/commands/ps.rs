@@ -1,9 +1,11 @@
 //! `ps`: without an id the containers, with one its processes as ps(1) shows them.
 
-use super::{container, list, store};
+use super::container;
+#[cfg(not(feature = "image"))]
+use super::list;
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
-use crate::state::status::Status;
+use clap::ArgMatches;
 use serde_json::Value;
 use std::process::Command;
 
@@ -11,11 +13,18 @@ use std::process::Command;
 #[inline(never)]
 pub fn ps(invocation: &Invocation) -> Result<u8> {
     let args = &invocation.args;
-    let json = args.get_one::<String>("format").is_some_and(|format| format == "json");
     if !args.contains_id("id") {
-        let all = args.get_flag("all");
-        let wanted = |status| all || matches!(status, Status::Running | Status::Paused);
-        return list::show(&store(invocation)?, invocation, &["ID", "PID", "STATUS", "BUNDLE", "CREATED"], wanted);
+        return containers(invocation);
+    }
+    let json = match format(args)? {
+        None | Some("table") => false,
+        Some("json") => true,
+        Some(other) => {
+            return Err(Error::new(format!("--format {other}: of one container's processes there are table and json")));
+        }
+    };
+    if let Some(name) = given(args) {
+        return Err(Error::new(format!("--{name} is for the list of containers: with an id its processes are shown")));
     }
     let (_, _, state) = container(invocation)?;
     let pids = state.cgroup.pids()?;
@@ -40,6 +49,49 @@ pub fn ps(invocation: &Invocation) -> Result<u8> {
     }
     print!("{}", filter(&String::from_utf8_lossy(&done.stdout), &pids)?);
     Ok(0)
+}
+
+/// The list of containers: Docker's.
+#[cfg(feature = "image")]
+fn containers(invocation: &Invocation) -> Result<u8> {
+    super::images::ps::ps(invocation)
+}
+
+/// The list of containers, of bundles all of them.
+#[cfg(not(feature = "image"))]
+fn containers(invocation: &Invocation) -> Result<u8> {
+    use crate::state::status::Status;
+    let all = invocation.args.get_flag("all");
+    let wanted = |status| all || matches!(status, Status::Running | Status::Paused);
+    let columns = &["ID", "PID", "STATUS", "BUNDLE", "CREATED"];
+    let format = list::Format::of(format(&invocation.args)?);
+    list::show(&super::store(invocation)?, format, columns, wanted)
+}
+
+/// What of `-f` is a format, as runc has it, or `--format`.
+pub fn format(args: &ArgMatches) -> Result<Option<&str>> {
+    let short =
+        args.get_many::<String>("f").unwrap_or_default().filter(|word| ["table", "json"].contains(&word.as_str()));
+    let all: Vec<&String> = args.get_one::<String>("format").into_iter().chain(short).collect();
+    match all.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        _ => Err(Error::new("there is one format: --format is given more than once")),
+    }
+}
+
+/// What of `-f` is none.
+pub fn filters(args: &ArgMatches) -> impl Iterator<Item = &String> {
+    args.get_many::<String>("f").unwrap_or_default().filter(|word| !["table", "json"].contains(&word.as_str()))
+}
+
+/// An option that is there for the list alone.
+fn given(args: &ArgMatches) -> Option<&'static str> {
+    const FLAGS: [&str; 4] = ["all", "quiet", "no-trunc", "latest"];
+    let flag = |name: &&str| matches!(args.try_get_one::<bool>(name), Ok(Some(true)));
+    let filter = || filters(args).next().map(|_| "filter");
+    let value = || ["filter", "last"].into_iter().find(|name| args.try_contains_id(name).unwrap_or(false));
+    FLAGS.into_iter().find(flag).or_else(value).or_else(filter)
 }
 
 /// The header, and the lines whose PID column holds one of ours.

@@ -1,7 +1,7 @@
 //! `stop`: asks politely, waits, then kills.
 
 use super::delete::{ended_within, wait_gone};
-use super::{for_each, ids, store};
+use super::{for_each, ids, target};
 use crate::cli::Invocation;
 use crate::error::Result;
 use crate::input::signal;
@@ -11,20 +11,33 @@ use crate::sys::process::pidfd_send_signal;
 /// Where an image says which signal ends it gently (OCI image specification, conversion to a runtime configuration).
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
+/// How many seconds it waits where nothing is said.
+const PATIENCE: u64 = 10;
+
 /// The verb.
 #[inline(never)]
 pub fn stop(invocation: &Invocation) -> Result<u8> {
-    let seconds = invocation.args.get_one::<u64>("time").copied().unwrap_or(10);
-    let store = store(invocation)?;
-    for_each(&ids(invocation)?, |id| {
-        let entry = store.get(id.as_str())?;
+    let asked = invocation.args.get_one::<u64>("time").copied();
+    for_each(&ids(&invocation.args)?, |id| {
+        let target = target::find(invocation, id)?;
+        let image = target.image.as_ref();
+        if image.is_some() && target.entry.is_none() {
+            // It has ended, as was asked for.
+            return Ok(());
+        }
+        let seconds = asked.or_else(|| image.and_then(|image| image.stop_timeout())).unwrap_or(PATIENCE);
+        let own_signal = image.and_then(|image| image.stop_signal());
+        let (_, entry) = target.known()?;
         let state = entry.load()?;
         let found = status::of(&entry, &state);
         let Some(pidfd) = state.init.as_ref().and_then(|init| init.open()) else {
             // A stopped container is what was asked for; processes without an init are ended all the same.
             return Ok(state.cgroup.kill_all(libc::SIGKILL)?);
         };
-        let signal = state.annotations.get(STOP_SIGNAL).map_or(Ok(libc::SIGTERM), |word| signal::parse(word))?;
+        let signal = own_signal
+            .as_ref()
+            .or(state.annotations.get(STOP_SIGNAL))
+            .map_or(Ok(libc::SIGTERM), |word| signal::parse(word))?;
         let _ = pidfd_send_signal(&pidfd, signal);
         if found == Status::Paused {
             state.cgroup.thaw()?;

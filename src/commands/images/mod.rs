@@ -1,5 +1,10 @@
 //! The verbs on images and on the containers made from them.
 
+pub mod containers;
+pub mod documents;
+pub mod inspect;
+mod moment;
+pub mod ps;
 pub mod run;
 
 use crate::cli::{Form, Invocation};
@@ -17,7 +22,7 @@ use crate::image::store::{self, Silent, Store, Stored};
 use crate::state::status::{self, Status};
 use crate::state::store::Store as Runtime;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where images are: `--store`, `CORTEN_STORE`, or `/var/lib/corten`.
 pub fn store_path(invocation: &Invocation) -> PathBuf {
@@ -125,15 +130,12 @@ fn find_running(containers: &Containers, runtime: &Runtime, word: &str) -> Resul
     })
 }
 
-/// The runtime's id that a word means: an id of the runtime itself before all else, then a name, an id or the beginning of an id of a container made
-/// from an image.
-pub fn resolve(invocation: &Invocation, runtime: &Runtime, word: &str) -> Result<Option<String>> {
-    if runtime.find(word)?.is_some() {
-        return Ok(Some(word.to_owned()));
-    }
+/// The containers of the store, if there ever were any.
+fn containers(invocation: &Invocation) -> Result<Option<Containers>> {
     let path = store_path(invocation);
-    if !Path::new(&path).join("containers").exists() {
+    // Who may not look into the store has no containers there.
+    if !path.join("containers").exists() {
         return Ok(None);
     }
-    Ok(Containers::open(&path)?.find(word)?.map(|container| container.id))
+    Containers::open(&path).map(Some)
 }

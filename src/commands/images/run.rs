@@ -10,7 +10,7 @@
 use super::{find_running, obtain, report, sweep};
 use crate::cli::Invocation;
 use crate::commands::create::{Foreground, check_console, console, make};
-use crate::commands::{delete, require_root, store as runtime_store};
+use crate::commands::{delete, program_code, require_root, store as runtime_store};
 use crate::docker::configure::{Ended, Input};
 use crate::docker::{self, Before, Facts, Options, here};
 use crate::error;
@@ -28,6 +28,7 @@ use crate::setup::overlay::{After, Overlay};
 use crate::setup::program::Inherited;
 use crate::setup::rootfs::Way;
 use crate::state::status::boot;
+use crate::state::store::CONFIGURATION;
 use crate::sys::process::signal_name;
 use nix::sys::stat::Mode;
 use std::path::Path;
@@ -35,27 +36,14 @@ use std::time::SystemTime;
 
 /// Docker's exit code where nothing was run because of us.
 const OURS: u8 = 125;
-/// Where the program cannot be executed, and where it is not there.
-const NOT_EXECUTABLE: u8 = 126;
-const NOT_FOUND: u8 = 127;
 
 /// The verb.
 #[inline(never)]
 pub fn run(invocation: &Invocation) -> Result<u8> {
     begin(invocation).map_err(|e| {
-        let code = e.code.unwrap_or_else(|| exit_code(&e));
+        let code = e.code.or_else(|| program_code(&e)).unwrap_or(OURS);
         e.code(code)
     })
-}
-
-/// Docker tells by the exit code whether the program is to blame.
-fn exit_code(e: &Error) -> u8 {
-    let words = ["no such file or directory", "executable file not found"];
-    match e.cause.strip_prefix("process.args") {
-        Some(cause) if words.iter().any(|words| cause.contains(words)) => NOT_FOUND,
-        Some(_) => NOT_EXECUTABLE,
-        None => OURS,
-    }
 }
 
 fn begin(invocation: &Invocation) -> Result<u8> {
@@ -94,7 +82,11 @@ fn begin(invocation: &Invocation) -> Result<u8> {
         Removal::AtEnd => drop(containers.remove(&made.container)?),
         Removal::Kept => {
             let ended = container::record::Ended { at: rfc3339(SystemTime::now()), code };
-            made.container.save(&Record { ended: Some(ended), ..made.record })?;
+            let saved = made.container.save(&Record { ended: Some(ended), ..made.record });
+            // `rm -f` ended it, and has taken it away.
+            if made.container.is_linked() {
+                saved?;
+            }
         }
     }
     Ok(code)
@@ -176,7 +168,12 @@ fn prepare(
         let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         container.write(name, &file.content, Mode::from_bits_truncate(0o644)).map(drop)
     });
-    if let Err(e) = filled.and_then(|()| input(configured.input)) {
+    // What the runtime keeps goes with the program; `inspect` shows it afterwards.
+    let kept = || match record.removal {
+        Removal::AtEnd => Ok(()),
+        Removal::Kept => container.write(CONFIGURATION, &configured.raw, Mode::from_bits_truncate(0o600)).map(drop),
+    };
+    if let Err(e) = filled.and_then(|()| kept()).and_then(|()| input(configured.input)) {
         let _ = containers.remove(&container);
         return Err(e);
     }

@@ -327,6 +327,11 @@ impl Container {
         Ok(self.locked_again()?.map(|lock| Container { lock: Some(lock), ..self }))
     }
 
+    /// Is another process at work with it?
+    pub fn is_taken(&self) -> bool {
+        matches!(self.locked_again(), Ok(None))
+    }
+
     fn locked_again(&self) -> Result<Option<File>> {
         let again = openat(&self.dir, ".", DIRECTORY, Mode::empty()).called(|| format!("openat({:?})", self.path))?;
         let file = File::from(again);
