@@ -1,6 +1,31 @@
 //! The verbs on images and on the containers made from them.
+//!
+//! | verb | file |
+//! |---|---|
+//! | `run` | `run` |
+//! | `pull`, `push` | `pull`, `push`; `progress` shows how far they are |
+//! | `login`, `logout` | `login` |
+//! | `load`, `save` | `archive` |
+//! | `images` | `list`, with `rows` and `moment` |
+//! | `history` | `history` |
+//! | `rmi`, `tag` | `names` |
+//! | `prune` | `prune` |
+//!
+//! What those on images have in common is in `verbs`.
 
+mod archive;
+mod history;
+mod list;
+mod login;
+mod moment;
+mod names;
+mod progress;
+mod prune;
+pub mod pull;
+mod push;
+mod rows;
 pub mod run;
+pub mod verbs;
 
 use crate::cli::{Form, Invocation};
 use crate::docker::configure::Pull;
