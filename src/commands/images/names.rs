@@ -7,7 +7,7 @@ use crate::cli::Invocation;
 use crate::error;
 use crate::error::Result;
 use crate::image::named::Named;
-use crate::image::store::{Force, Removed};
+use crate::image::store::{Force, Removed, Store};
 
 /// The verb. Those that can be removed are, whatever is wrong with the others; with `-f` an image that is not there is no error.
 pub fn rmi(invocation: &Invocation) -> Result<u8> {
@@ -20,12 +20,21 @@ pub fn rmi(invocation: &Invocation) -> Result<u8> {
             eprintln!("corten: rmi: there is no image {text:?}");
             continue;
         }
-        match stored(&store, text).and_then(|_| store.remove(text, force)) {
+        match stored(&store, text).and_then(|_| store.remove(text, force)).and_then(|removed| left(&store, removed)) {
             Ok(removed) => say(&told(&removed))?,
             Err(e) => errors.push(e),
         }
     }
     united(all.len(), errors).map(|()| 0)
+}
+
+/// An image may be there by two manifests, as pulled and as loaded: it is gone when both are.
+fn left(store: &Store, mut removed: Removed) -> Result<Removed> {
+    if !removed.deleted.is_empty() {
+        let there = store.images()?;
+        removed.deleted.retain(|id| !there.iter().any(|image| image.id.to_string() == *id));
+    }
+    Ok(removed)
 }
 
 /// Docker's lines for what is gone.

@@ -141,7 +141,8 @@ impl Layers {
     fn take(&mut self, blob: &Digest, event: Event) -> Option<String> {
         let known = self.all.iter_mut().find(|layer| layer.digest == *blob);
         let Some(layer) = known else {
-            let size = if let Event::Expected { size } = event { size } else { 0 };
+            // Of the documents nobody wants to know.
+            let Event::Expected { size } = event else { return None };
             self.all.push(Layer { digest: blob.clone(), size, does: Does::Queued });
             return Some(String::new());
         };
