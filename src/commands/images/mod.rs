@@ -36,8 +36,6 @@ use crate::image::container::{Containers, Record};
 use crate::image::local;
 use crate::image::manifest::Platform;
 use crate::image::named::Named;
-use crate::image::registry::Registry;
-use crate::image::settings::Settings;
 use crate::image::store::{self, Silent, Store, Stored};
 use crate::state::status::{self, Status};
 use crate::state::store::Store as Runtime;
@@ -105,12 +103,8 @@ fn obtain(invocation: &Invocation, store: &Store, text: &str, before: &Before) -
     if local::is_path(text) {
         return local::add(store, text, &platform, &Silent);
     }
-    let named = Named::parse(text)?;
     let _ = invocation;
-    eprintln!("Unable to find image '{}' locally", named.familiar());
-    let registry = Registry::connect(&named, &Settings::load()?)?;
-    let top = registry.resolve(&named)?;
-    store.add(&registry, &top, &platform, Some(&named.to_string()), &Silent).map_err(|e| e.at(named.familiar()))
+    pull::beside(store, &Named::parse(text)?, &platform)
 }
 
 /// What the user should know, a line each.

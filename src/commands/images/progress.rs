@@ -13,7 +13,8 @@ use crate::image::digest::Digest;
 use crate::image::store::{Event, Progress};
 use crate::sys::tty;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Stdout, Write as _, stdout};
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,12 +24,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 const BAR: usize = 50;
 const SIZE: (u16, u16) = (24, 80);
 
-/// What is shown.
+/// What is shown, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Lines, too, where there is no terminal.
+    /// On standard output; lines, too, where there is no terminal.
     Pull,
-    /// Nothing where there is no terminal: Docker says no more either.
+    /// On standard error, because standard output is the program's; lines, too.
+    Run,
+    /// On standard output; nothing where there is no terminal: Docker says no more either.
     Load,
 }
 
@@ -65,49 +68,30 @@ enum Form {
     Nothing,
 }
 
-/// Shows it on standard output, from when it is made until it is dropped.
+/// Standard output, or standard error.
+trait Stream: Write + AsFd + Send {}
+impl<T: Write + AsFd + Send> Stream for T {}
+
+/// Shows it, from when it is made until it is dropped.
 pub struct Shown {
     form: Form,
-    layers: Mutex<Layers>,
-    out: Stdout,
+    inner: Mutex<(Layers, Box<dyn Stream>)>,
 }
 
 impl Shown {
     /// Bars on a terminal; elsewhere what the kind says.
     pub fn new(kind: Kind) -> Self {
-        let out = stdout();
-        let clever = out.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let (is_terminal, out): (bool, Box<dyn Stream>) = match kind {
+            Kind::Run => (stderr().is_terminal(), Box::new(stderr())),
+            Kind::Pull | Kind::Load => (stdout().is_terminal(), Box::new(stdout())),
+        };
+        let clever = is_terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let form = match (clever, kind) {
             (true, _) => Form::Bars,
-            (false, Kind::Pull) => Form::Lines,
+            (false, Kind::Pull | Kind::Run) => Form::Lines,
             (false, Kind::Load) => Form::Nothing,
         };
-        Shown { form, layers: Mutex::default(), out }
-    }
-
-    fn draw(&self, layers: &mut Layers) {
-        let size = tty::size(&self.out).ok().filter(|(rows, columns)| *rows > 2 && *columns > 0).unwrap_or(SIZE);
-        let lines = lines(&layers.all, size);
-        let mut text = String::new();
-        if layers.drawn > 0 {
-            let _ = write!(text, "\x1b[{}A", layers.drawn);
-        }
-        for line in &lines {
-            let _ = write!(text, "\r\x1b[K{line}\n");
-        }
-        // From many lines to one: what stood below goes.
-        if lines.len() < layers.drawn {
-            text.push_str("\x1b[J");
-        }
-        layers.drawn = lines.len();
-        layers.last = Some(Instant::now());
-        self.put(&text);
-    }
-
-    /// Who has stopped reading is found by the result's line.
-    fn put(&self, text: &str) {
-        let mut out = self.out.lock();
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        Shown { form, inner: Mutex::new((Layers::default(), out)) }
     }
 }
 
@@ -116,11 +100,12 @@ impl Progress for Shown {
         if self.form == Form::Nothing {
             return;
         }
-        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (layers, out) = &mut *inner;
         let Some(words) = layers.take(blob, event) else { return };
         match self.form {
-            Form::Bars if layers.last.is_none_or(|last| last.elapsed() >= PAUSE) => self.draw(&mut layers),
-            Form::Lines if !words.is_empty() => self.put(&format!("{}: {words}\n", short(&blob.hex))),
+            Form::Bars if layers.last.is_none_or(|last| last.elapsed() >= PAUSE) => layers.draw(out.as_mut()),
+            Form::Lines if !words.is_empty() => put(out.as_mut(), &format!("{}: {words}\n", short(&blob.hex))),
             _ => {}
         }
     }
@@ -129,14 +114,38 @@ impl Progress for Shown {
 /// The end, whatever it is: an error's line is to stand below the last drawing.
 impl Drop for Shown {
     fn drop(&mut self) {
-        let mut layers = std::mem::take(&mut *self.layers.lock().unwrap_or_else(PoisonError::into_inner));
+        let (layers, out) = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         if self.form == Form::Bars && !layers.all.is_empty() {
-            self.draw(&mut layers);
+            layers.draw(out.as_mut());
         }
     }
 }
 
+/// Who has stopped reading is found by the result's line.
+fn put(out: &mut dyn Stream, text: &str) {
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 impl Layers {
+    fn draw(&mut self, out: &mut dyn Stream) {
+        let size = tty::size(out.as_fd()).ok().filter(|(rows, columns)| *rows > 2 && *columns > 0).unwrap_or(SIZE);
+        let lines = lines(&self.all, size);
+        let mut text = String::new();
+        if self.drawn > 0 {
+            let _ = write!(text, "\x1b[{}A", self.drawn);
+        }
+        for line in &lines {
+            let _ = write!(text, "\r\x1b[K{line}\n");
+        }
+        // From many lines to one: what stood below goes.
+        if lines.len() < self.drawn {
+            text.push_str("\x1b[J");
+        }
+        self.drawn = lines.len();
+        self.last = Some(Instant::now());
+        put(out, &text);
+    }
+
     /// Takes the event in; the words of its plain line, if it has one. `None`: nothing is new.
     fn take(&mut self, blob: &Digest, event: Event) -> Option<String> {
         let known = self.all.iter_mut().find(|layer| layer.digest == *blob);

@@ -12,6 +12,7 @@ use crate::image::named::Named;
 use crate::image::registry::Registry;
 use crate::image::settings::Settings;
 use crate::image::store::{Progress, Silent, Store, Stored};
+use std::fmt;
 
 /// What was pulled.
 #[derive(Debug)]
@@ -33,6 +34,15 @@ pub enum News {
     Yes,
 }
 
+impl fmt::Display for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            News::Yes => "Downloaded newer image for",
+            News::No => "Image is up to date for",
+        })
+    }
+}
+
 /// Gets an image and gives it its name in the store.
 pub fn fetch(
     store: &Store,
@@ -49,6 +59,20 @@ pub fn fetch(
     let image = added.map_err(|e| e.at(named.familiar()))?;
     let news = if before.as_ref() == Some(image.manifest.digest()) { News::No } else { News::Yes };
     Ok(Pulled { image, digest: top.digest().to_string(), news })
+}
+
+/// The same for `run`, which lacks an image: what is to be told goes to standard error.
+pub fn beside(store: &Store, named: &Named, platform: &Platform) -> Result<Stored> {
+    let familiar = named.familiar();
+    eprintln!("Unable to find image '{familiar}' locally");
+    let settings = Settings::load()?;
+    eprintln!("{}: Pulling from {}", named.wanted(), path(named));
+    let shown = Shown::new(Kind::Run);
+    let pulled = fetch(store, named, platform, &settings, &shown);
+    drop(shown);
+    let pulled = pulled?;
+    eprintln!("Digest: {}\nStatus: {} {familiar}", pulled.digest, pulled.news);
+    Ok(pulled.image)
 }
 
 /// What the image is called in the store: where a digest was given, a tag is not, because nobody said that it leads there.
@@ -78,12 +102,8 @@ pub fn pull(invocation: &Invocation) -> Result<u8> {
     drop(shown);
     let pulled = pulled?;
     log::debug!("image {}", short(&pulled.image.id.hex));
-    let status = match pulled.news {
-        News::Yes => "Downloaded newer image for",
-        News::No => "Image is up to date for",
-    };
     let familiar = named.familiar();
-    say(&format!("Digest: {}\nStatus: {status} {familiar}\n{named}\n", pulled.digest)).map(|()| 0)
+    say(&format!("Digest: {}\nStatus: {} {familiar}\n{named}\n", pulled.digest, pulled.news)).map(|()| 0)
 }
 
 /// Docker names the registry only where it is not Docker Hub.
