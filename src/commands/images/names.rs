@@ -29,7 +29,7 @@ pub fn rmi(invocation: &Invocation) -> Result<u8> {
 }
 
 /// An image may be there by two manifests, as pulled and as loaded: it is gone when both are.
-fn left(store: &Store, mut removed: Removed) -> Result<Removed> {
+pub fn left(store: &Store, mut removed: Removed) -> Result<Removed> {
     if !removed.deleted.is_empty() {
         let there = store.images()?;
         removed.deleted.retain(|id| !there.iter().any(|image| image.id.to_string() == *id));

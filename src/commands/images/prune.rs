@@ -6,7 +6,7 @@
 //! What goes wrong: a container that is being started has ended, too, for a moment. Who is at work with one holds its lock, and what is locked is
 //! left alone.
 
-use super::names::told;
+use super::names::{left, told};
 use super::verbs::{say, store};
 use super::{moment, rows};
 use crate::cli::Invocation;
@@ -46,6 +46,7 @@ pub fn prune(invocation: &Invocation) -> Result<u8> {
         true => store.prune(which)?,
         false => some(&store, which, &wanted)?,
     };
+    let removed = left(&store, removed)?;
     let lines = told(&removed);
     if !lines.is_empty() {
         say(&format!("Deleted Images:\n{lines}\n"))?;
