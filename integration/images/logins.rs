@@ -52,6 +52,22 @@ fn a_login_opens_the_registry_and_a_logout_closes_it() {
 }
 
 #[test]
+fn plain_http_is_spoken_where_it_is_asked_for() {
+    if !can(&[&ALL[..], &["openssl"]].concat()) {
+        return;
+    }
+    let (place, real) = (Place::new(), Real::start(Speaks::Https, Wants::Nothing));
+    let name = format!("{}/web:1", real.host);
+    place.usual();
+    place.load("it", &name);
+    // It has TLS, and so does not understand us: which is what shows that there was none.
+    for verb in ["pull", "push"] {
+        place.corten(&[verb, "-q", &name]).refused("certificate");
+        place.corten(&[verb, "-q", "--plain-http", &name]).refused(&format!("http://{}/v2/web/", real.host));
+    }
+}
+
+#[test]
 fn what_a_login_needs() {
     let place = Place::new();
     place.corten(&["login", "--password-stdin", "x.lan"]).refused("--password-stdin without --username");
