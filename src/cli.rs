@@ -5,6 +5,9 @@
 //! alone; the parser that knows all is for help and for mistakes (`matches`). Options are added at once, because a list that
 //! grows with each, 600 bytes apiece, leaves its old places behind in the arena of `sys::alloc`.
 
+#[cfg(feature = "image")]
+pub mod images;
+
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -105,7 +108,13 @@ const VERBS: [Verb; 17] = [
     ("explain", "Print the steps that make a container, and why", explain),
 ];
 
-fn program(verbs: &[Verb]) -> Command {
+/// The verbs on images, which `--help` shows under a heading of their own.
+#[cfg(feature = "image")]
+const IMAGES: &[Verb] = &images::VERBS;
+#[cfg(not(feature = "image"))]
+const IMAGES: &[Verb] = &[];
+
+fn program<'a>(verbs: impl Iterator<Item = &'a Verb>) -> Command {
     Command::new("corten")
         .about("A minimal container runtime that explains itself")
         .override_usage("corten [OPTIONS] <VERB> …")
@@ -124,18 +133,32 @@ fn program(verbs: &[Verb]) -> Command {
             flag("debug", "Log each step of the parent"),
             flag("systemd-cgroup", "Let systemd make the cgroups (not in this version)"),
             value("rootless", "Without root's rights (not in this version)").value_name("WHEN").value_parser(["true", "false", "auto"]),
-            path("store", "Directory of the images [/var/lib/corten]").value_name("DIR"),
+            path("store", "Directory of the images [CORTEN_STORE, or /var/lib/corten]").value_name("DIR"),
             flag("version", "Print the version").short('v'),
         ])
-        .subcommands(verbs.iter().map(|(name, about, build)| Command::new(*name).about(*about).defer(*build)))
+        .subcommands(verbs.map(|(name, about, build)| Command::new(*name).about(*about).defer(*build)))
+}
+
+/// The parser that knows all. clap has one heading for all verbs, so those on images are hidden from it, and shown by the template.
+fn whole() -> Command {
+    let widest = VERBS.iter().chain(IMAGES).map(|(name, ..)| name.len()).max().unwrap_or(0);
+    let lines: String = IMAGES.iter().map(|(name, about, _)| format!("  {name:widest$}  {about}\n")).collect();
+    let heading = if lines.is_empty() { "" } else { "\n\nImages:\n" };
+    let template = format!(
+        "{{about}}\n\n{{usage-heading}} {{usage}}\n\nVerbs:\n{{subcommands}}{heading}{}\n\nOptions:\n{{options}}{{after-help}}",
+        lines.trim_end()
+    );
+    let names = IMAGES.iter().map(|(name, ..)| *name);
+    let all = program(VERBS.iter().chain(IMAGES)).help_template(template);
+    names.fold(all, |all, name| all.mut_subcommand(name, |verb| verb.hide(true)))
 }
 
 /// Understands the words, the program's own name first. Who gives a verb mostly means it: a parser with that one alone is made in half the
 /// time of one with all. Where it understands nothing, the other has the better words: it lists verbs, and knows what was nearly meant.
 fn matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
-    let asked = guess_verb(words).and_then(|asked| VERBS.iter().find(|(name, ..)| *name == asked));
-    let alone = asked.and_then(|verb| program(std::slice::from_ref(verb)).try_get_matches_from(words).ok());
-    alone.map_or_else(|| program(&VERBS).try_get_matches_from(words), Ok)
+    let asked = guess_verb(words).and_then(|asked| VERBS.iter().chain(IMAGES).find(|(name, ..)| *name == asked));
+    let alone = asked.and_then(|verb| program([verb].into_iter()).try_get_matches_from(words).ok());
+    alone.map_or_else(|| whole().try_get_matches_from(words), Ok)
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {
@@ -507,7 +530,7 @@ const RUN_IMAGE: Verb = ("run", "Create and start a container, and wait for it",
 
 #[cfg(feature = "image")]
 fn image_matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
-    program(&[RUN_IMAGE]).try_get_matches_from(words)
+    program([RUN_IMAGE].iter()).try_get_matches_from(words)
 }
 
 #[cfg(not(feature = "image"))]
@@ -518,7 +541,7 @@ fn image_matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
 /// The other half of `run --help`.
 #[cfg(feature = "image")]
 fn image_help() -> String {
-    let asked = program(&[RUN_IMAGE]).try_get_matches_from(["corten", "run", "--help"]);
+    let asked = program([RUN_IMAGE].iter()).try_get_matches_from(["corten", "run", "--help"]);
     asked.err().map(|help| format!("\nWith an image:\n\n{help}")).unwrap_or_default()
 }
 
@@ -674,7 +697,7 @@ mod tests {
 
     #[test]
     fn every_verb_is_well_formed() {
-        for (name, _, build) in VERBS {
+        for (name, _, build) in VERBS.iter().chain(IMAGES) {
             build(Command::new(name)).debug_assert();
         }
     }

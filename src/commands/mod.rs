@@ -58,6 +58,8 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         #[cfg(feature = "image")]
         "unpack" => unpack::unpack(args),
         "explain" => explain::explain(invocation),
+        #[cfg(feature = "image")]
+        other if crate::cli::images::is_verb(other) => images::verbs::run(invocation),
         other => Err(Error::new(format!("{other}: not in this build"))),
     }
 }

@@ -1,11 +1,35 @@
 //! The verbs on images and on the containers made from them.
+//!
+//! | verb | file |
+//! |---|---|
+//! | `run` | `run` |
+//! | `pull`, `push` | `pull`, `push`; `progress` shows how far they are |
+//! | `login`, `logout` | `login` |
+//! | `load`, `save` | `archive` |
+//! | `images` | `list`, with `rows` and `moment` |
+//! | `history` | `history` |
+//! | `rmi`, `tag` | `names` |
+//! | `prune` | `prune` |
+//!
+//! What those on images have in common is in `verbs`.
 
+mod archive;
 pub mod containers;
 pub mod documents;
+mod history;
 pub mod inspect;
+mod list;
+mod login;
 mod moment;
+mod names;
+mod progress;
+mod prune;
 pub mod ps;
+pub mod pull;
+mod push;
+mod rows;
 pub mod run;
+pub mod verbs;
 
 use crate::cli::{Form, Invocation};
 use crate::docker::configure::Pull;
@@ -16,8 +40,6 @@ use crate::image::container::{Containers, Record};
 use crate::image::local;
 use crate::image::manifest::Platform;
 use crate::image::named::Named;
-use crate::image::registry::Registry;
-use crate::image::settings::Settings;
 use crate::image::store::{self, Silent, Store, Stored};
 use crate::state::status::{self, Status};
 use crate::state::store::Store as Runtime;
@@ -85,12 +107,8 @@ fn obtain(invocation: &Invocation, store: &Store, text: &str, before: &Before) -
     if local::is_path(text) {
         return local::add(store, text, &platform, &Silent);
     }
-    let named = Named::parse(text)?;
     let _ = invocation;
-    eprintln!("Unable to find image '{}' locally", named.familiar());
-    let registry = Registry::connect(&named, &Settings::load()?)?;
-    let top = registry.resolve(&named)?;
-    store.add(&registry, &top, &platform, Some(&named.to_string()), &Silent).map_err(|e| e.at(named.familiar()))
+    pull::beside(store, &Named::parse(text)?, &platform)
 }
 
 /// What the user should know, a line each.

@@ -117,6 +117,9 @@ impl Store {
         }
         let mut found: Vec<Stored> = self.images()?;
         found.retain(|image| image.id.hex.starts_with(hex));
+        // The same image by two manifests, as it was pulled and as it was loaded.
+        found.sort_by(|a, b| a.id.hex.cmp(&b.id.hex));
+        found.dedup_by(|a, b| a.id == b.id);
         match found.len() {
             0 | 1 => Ok(found.pop()),
             _ => {
