@@ -13,7 +13,7 @@ fn removed_when_it_has_ended() {
     place.refused(&["rm", "web"], "cannot delete container that is not stopped: running");
     assert_eq!(place.status("web"), "running");
     let id = place.id("web");
-    assert_eq!(place.stored("containers"), [id.clone()]);
+    assert_eq!(place.stored("containers"), std::slice::from_ref(&id));
     // It ends as if it had been killed, and `run` has nothing to complain about.
     place.ok(&["rm", "-f", "web"]);
     let done = ended(web);
