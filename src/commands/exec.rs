@@ -67,7 +67,7 @@ fn run(invocation: &Invocation, entry: Entry, state: State) -> Result<u8> {
     let request = Request {
         id: state.id.clone(),
         before: if start::is_root() { user::Before::Root } else { user::Before::Unknown },
-        keyring: if state.keeps_keyring { label::Keyring::Keep } else { label::Keyring::New },
+        keyring: if state.keeps_keyring { label::Keyring::Keep } else { label::Keyring::Joined },
         below: args.get_many::<String>("cgroup").unwrap_or_default().map(|text| below(text)).collect::<Result<_>>()?,
         init: init.pid,
         console: console(args, Some(&process)),

@@ -130,7 +130,10 @@ impl Case {
             start,
             console: self.console.clone(),
             pid_file: self.pid_file.clone(),
-            keyring: self.keyring,
+            keyring: match self.keyring {
+                Keyring::New => Keyring::Joined,
+                other => other,
+            },
             root: self.root.clone(),
             way: self.way,
             inherited: inherited.clone(),

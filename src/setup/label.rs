@@ -24,8 +24,19 @@ pub enum Keyring {
     /// A new one.
     #[default]
     New,
+    /// The one that its first process has: `exec`.
+    Joined,
     /// The caller's: `--no-new-keyring`.
     Keep,
+}
+
+/// Who lets a keyring's user search it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// This process.
+    Here,
+    /// The container's first process has.
+    Before,
 }
 
 /// One thing to do about labels and keys.
@@ -37,6 +48,8 @@ pub enum Action {
         name: String,
         /// SELinux: the label of the keyring.
         label: Option<String>,
+        /// May its user search it? Whoever joins one finds that done.
+        opened: Opened,
     },
     /// AppArmor: the profile that the program takes on.
     AppArmor(String),
@@ -47,7 +60,12 @@ pub enum Action {
 /// The keyring of container `id`. At the beginning, while the rights are there.
 pub fn keyring(process: &Process, id: &str, keyring: Keyring) -> Option<Action> {
     let label = process.selinux_label.clone().filter(|label| !label.is_empty());
-    (keyring == Keyring::New).then(|| Action::Keyring { name: format!("_ses.{id}"), label })
+    let opened = match keyring {
+        Keyring::New => Opened::Here,
+        Keyring::Joined => Opened::Before,
+        Keyring::Keep => return None,
+    };
+    Some(Action::Keyring { name: format!("_ses.{id}"), label, opened })
 }
 
 /// The labels of a process. After everything that they might forbid.
@@ -60,14 +78,15 @@ pub fn decide(process: &Process) -> Vec<Action> {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Action::Keyring { name, label } => {
+            Action::Keyring { name, label, opened } => {
                 if let Some(label) = label {
                     write!(f, "openat2(proc, \"thread-self/attr/keycreate\"); write({label:?}); ")?;
                 }
-                write!(
-                    f,
-                    "keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?}); keyctl(KEYCTL_SETPERM); [keyctl(KEYCTL_DESCRIBE)]"
-                )
+                write!(f, "keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})")?;
+                match opened {
+                    Opened::Here => f.write_str("; keyctl(KEYCTL_SETPERM); [keyctl(KEYCTL_DESCRIBE)]"),
+                    Opened::Before => Ok(()),
+                }
             }
             Action::AppArmor(profile) => {
                 let text = format!("exec {profile}");
@@ -85,12 +104,12 @@ impl Action {
     /// Does it.
     pub fn apply(&self, held: &mut Held) -> Result<()> {
         match self {
-            Action::Keyring { name, label } => {
+            Action::Keyring { name, label, opened } => {
                 if let Some(label) = label {
                     let missing = |failure| explain(failure, "selinuxLabel", "SELinux", label);
                     procfs::write(held.proc()?, "thread-self/attr/keycreate", label).map_err(missing)?;
                 }
-                join_keyring(name)
+                join_keyring(name, *opened)
             }
             Action::AppArmor(profile) => {
                 let text = format!("exec {profile}");
@@ -132,7 +151,7 @@ const USER_SEARCH: u32 = 0x0008_0000;
 const NEW_KEYRING: u32 = 0x3f13_0000;
 
 /// Joins a new keyring, and lets its user search it: otherwise a process that changes its user could not.
-fn join_keyring(name: &str) -> Result<()> {
+fn join_keyring(name: &str, opened: Opened) -> Result<()> {
     let call = || format!("keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})");
     let serial = match cred::join_session_keyring(name) {
         // A kernel without keys, or an outer filter: there is nothing to leave behind.
@@ -144,6 +163,9 @@ fn join_keyring(name: &str) -> Result<()> {
             _ => failure,
         })?,
     };
+    if opened == Opened::Before {
+        return Ok(());
+    }
     // What a new one has, and that. To ask first for what it has would be a call more in each run.
     match cred::set_key_permissions(serial, NEW_KEYRING | USER_SEARCH) {
         // Not ours: the container's own, which an exec joins. It has been done.

@@ -113,18 +113,16 @@ impl Process {
     pub fn own(spent: &Spent) -> Option<Process> {
         let (pid, boot) = (process::own_pid(), boot_sparing(spent));
         let pidfd = process::pidfd_open(pid).ok()?;
-        let described = match process::is_in_pidfs(&pidfd) {
-            true => Process { pid, inode: Some(process::inode(&pidfd).ok()?), start_time: None, boot },
-            false => Process { pid, inode: None, start_time: Some(stat(pid)?.start_time), boot },
-        };
+        let inode = process::inode(&pidfd).ok()?;
         spent.take(pidfd);
-        Some(described)
+        let start_time = if inode.is_some() { None } else { Some(stat(pid)?.start_time) };
+        Some(Process { pid, inode, start_time, boot })
     }
 
     /// Describes another living process, in the way in which this one is.
     pub fn other(&self, pid: i32, pidfd: impl AsFd) -> Option<Process> {
         let (inode, start_time) = match self.inode {
-            Some(_) => (Some(process::inode(pidfd).ok()?), None),
+            Some(_) => (process::inode(pidfd).ok()?, None),
             None => (None, Some(stat(pid)?.start_time)),
         };
         Some(Process { pid, inode, start_time, boot: self.boot.clone() })
@@ -147,7 +145,7 @@ impl Process {
     pub fn open_sparing(&self, spent: &Spent) -> Option<OwnedFd> {
         let pidfd = process::pidfd_open(self.pid).ok()?;
         let is_it = match self.inode {
-            Some(inode) => process::inode(&pidfd) == Ok(inode) && !process::has_ended(&pidfd),
+            Some(_) => process::inode(&pidfd) == Ok(self.inode) && !process::has_ended(&pidfd),
             None => self.has_started_then(),
         };
         (is_it && self.boot == boot_sparing(spent)).then_some(pidfd)

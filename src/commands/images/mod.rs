@@ -61,10 +61,9 @@ pub fn form(words: &[OsString], store: Option<PathBuf>) -> Result<Form> {
     // Callers that drive us name their bundle, and need not wait for what would not be asked.
     let is_named =
         |word: &OsString| word.to_str().is_some_and(|word| word.starts_with("--bundle") || word.starts_with("-b"));
-    let here = match std::env::current_dir() {
-        _ if words.iter().any(is_named) => docker::form::Here::Nothing,
-        Ok(directory) => here::config_json(&directory),
-        Err(_) => docker::form::Here::Nothing,
+    let here = match words.iter().any(is_named) {
+        true => docker::form::Here::Nothing,
+        false => here::config_json(".".as_ref()),
     };
     let path = store_at(store);
     let known = |word: &str| {
