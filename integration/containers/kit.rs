@@ -200,7 +200,9 @@ impl From<Output> for Done {
 }
 
 /// A background `run` has come to its end.
-pub fn ended(running: Child) -> Done {
+#[track_caller]
+pub fn ended(mut running: Child) -> Done {
+    soon(|| running.try_wait().unwrap().is_some());
     running.wait_with_output().unwrap().into()
 }
 
