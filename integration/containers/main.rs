@@ -8,4 +8,5 @@
 mod ends;
 mod kit;
 mod lists;
+mod runs;
 mod shows;

@@ -31,6 +31,7 @@ mod rows;
 pub mod run;
 pub mod verbs;
 
+use super::delete::{self, Force};
 use crate::cli::{Form, Invocation};
 use crate::docker::configure::Pull;
 use crate::docker::{self, Before, here};
@@ -42,7 +43,7 @@ use crate::image::manifest::Platform;
 use crate::image::named::Named;
 use crate::image::store::{self, Silent, Store, Stored};
 use crate::state::status::{self, Status};
-use crate::state::store::Store as Runtime;
+use crate::state::store::{Entry, Store as Runtime};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -120,9 +121,22 @@ fn sweep(containers: &Containers) -> Result<usize> {
     containers.sweep(&|id, record| lives(id, record))
 }
 
-/// Does the runtime know of it?
+/// Does the runtime know of it? What nobody waits for any more, and has ended, it is made to forget.
 fn lives(id: &str, record: Option<&Record>) -> bool {
-    record.is_some_and(|record| Runtime::new(record.root.clone()).find(id).is_ok_and(|entry| entry.is_some()))
+    let Some(record) = record else { return false };
+    let runtime = Runtime::new(record.root.clone());
+    match runtime.find(id) {
+        Ok(Some(entry)) => !forgotten(&runtime, &entry),
+        Ok(None) => false,
+        // It could not be asked.
+        Err(_) => true,
+    }
+}
+
+/// Its `run` was killed, and later its program has ended by itself: what is left of both is removed. `false`: it has not ended.
+fn forgotten(runtime: &Runtime, entry: &Entry) -> bool {
+    let ended = entry.load().is_ok_and(|state| status::of(entry, &state) == Status::Stopped);
+    ended && delete::remove(runtime, entry, Force::No).is_ok()
 }
 
 /// A running container, whose namespaces are to be shared: of an image by its name, of a bundle by its id.
