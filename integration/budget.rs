@@ -10,7 +10,7 @@ use crate::harness::host::{self, Layout};
 use serde_json::json;
 
 /// KiB that `run` and `exec` may take at their peak.
-const MEMORY: u64 = 2000;
+const MEMORY: u64 = 2560;
 
 /// Docker's settings for a program.
 fn bundle(program: &[&str]) -> Bundle {
