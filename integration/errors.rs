@@ -410,7 +410,7 @@ fn unknown_flags_and_verbs() {
     }
     corten_only!("verbs that come later");
     // Not here yet, so unknown: never ignored.
-    for verb in ["pull", "images", "build", "logs", "attach"] {
+    for verb in ["build", "commit", "logs", "attach", "volume", "network"] {
         b.cli([verb, "x"]).fails().stderr_has(verb);
     }
 }
