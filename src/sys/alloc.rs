@@ -51,10 +51,14 @@ fn holds(block: *mut u8) -> bool {
     block.addr().wrapping_sub(base().addr()) < SIZE
 }
 
+/// Every block begins at a multiple of this, whatever is asked: nix lays control messages into bytes, as if all memory were malloc's.
+const ALIGNMENT: usize = 8;
+
 /// The address in the arena of a new block, if it has one here.
 #[inline]
 fn place(layout: Layout) -> Option<usize> {
-    let at = (NEXT.get() + layout.align() - 1) & !(layout.align() - 1);
+    let align = layout.align().max(ALIGNMENT);
+    let at = (NEXT.get() + align - 1) & !(align - 1);
     let after = at + layout.size();
     if after <= END.get() && layout.size() <= LARGEST {
         hand_out(after);
