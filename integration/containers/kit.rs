@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -20,7 +21,11 @@ pub struct Place {
     program: PathBuf,
     /// All ids that there were.
     ids: RefCell<Vec<String>>,
+    /// Held by who has a container of a bundle: its cgroup has its id, whatever its `--root`.
+    alone: RefCell<Option<MutexGuard<'static, ()>>>,
 }
+
+static BUNDLES: Mutex<()> = Mutex::new(());
 
 /// What a call came to.
 pub struct Done {
@@ -53,7 +58,12 @@ impl Place {
     fn new() -> Place {
         let dir = tempfile::Builder::new().prefix("image-containers-").tempdir().unwrap();
         let built = env::var_os("CORTEN_BIN").map_or_else(|| env!("CARGO_BIN_EXE_corten").into(), PathBuf::from);
-        let place = Place { dir, program: std::path::absolute(built).unwrap(), ids: RefCell::default() };
+        let place = Place {
+            dir,
+            program: std::path::absolute(built).unwrap(),
+            ids: RefCell::default(),
+            alone: RefCell::default(),
+        };
         let root = place.path("bundle/rootfs");
         for name in ["bin", "etc", "tmp", "proc", "dev", "sys"] {
             fs::create_dir_all(root.join(name)).unwrap();
@@ -123,6 +133,10 @@ impl Place {
 
     /// A container of the bundle, running.
     pub fn begin_bundle(&self, id: &str) {
+        let mut alone = self.alone.borrow_mut();
+        if alone.is_none() {
+            *alone = Some(BUNDLES.lock().unwrap_or_else(PoisonError::into_inner));
+        }
         let bundle = self.path("bundle");
         if !bundle.join("config.json").exists() {
             must(Command::new(&self.program).args(["spec", "-b"]).arg(&bundle));
