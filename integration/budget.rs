@@ -118,7 +118,7 @@ fn peak(pid: i32) -> u64 {
 
 /// A build that is not optimized for size is told by its own: its code is memory too.
 fn is_small(b: &Bundle) -> bool {
-    std::fs::metadata(&b.binary).unwrap().len() <= 3 << 20
+    std::fs::metadata(&b.binary).unwrap().len() <= 7 << 20
 }
 
 #[test]

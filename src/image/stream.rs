@@ -72,7 +72,14 @@ impl Budget {
 }
 
 fn take(left: &AtomicU64, wanted: u64) -> Option<()> {
-    left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(wanted)).ok().map(drop)
+    // Not fetch_update: Rust 1.99 calls it try_update, which 1.89 does not have.
+    let mut seen = left.load(Relaxed);
+    loop {
+        match left.compare_exchange_weak(seen, seen.checked_sub(wanted)?, Relaxed, Relaxed) {
+            Ok(_) => return Some(()),
+            Err(now) => seen = now,
+        }
+    }
 }
 
 /// A blob being read.

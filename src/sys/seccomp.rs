@@ -25,14 +25,8 @@ impl Instruction {
     }
 
     /// Out of memory: eight bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Self {
-        let byte = |at: usize| bytes.get(at).copied().unwrap_or_default();
-        Instruction {
-            code: u16::from_ne_bytes([byte(0), byte(1)]),
-            jt: byte(2),
-            jf: byte(3),
-            k: u32::from_ne_bytes([byte(4), byte(5), byte(6), byte(7)]),
-        }
+    pub fn from_bytes([a, b, jt, jf, c, d, e, f]: [u8; 8]) -> Self {
+        Instruction { code: u16::from_ne_bytes([a, b]), jt, jf, k: u32::from_ne_bytes([c, d, e, f]) }
     }
 }
 
@@ -43,7 +37,7 @@ pub fn to_bytes(program: &[Instruction]) -> Vec<u8> {
 
 /// Out of memory: what is behind the last whole instruction is left out.
 pub fn from_bytes(bytes: &[u8]) -> Vec<Instruction> {
-    bytes.chunks_exact(8).map(Instruction::from_bytes).collect()
+    bytes.as_chunks::<8>().0.iter().copied().map(Instruction::from_bytes).collect()
 }
 
 /// More instructions the kernel does not take (`BPF_MAXINSNS`).
