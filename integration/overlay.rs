@@ -144,6 +144,7 @@ fn make(home: &Path, id: &serde_json::Value, layers: usize, scene: &serde_json::
         ready: false,
         image_container: Some(bundle.dir.clone()),
         keeps_keyring: false,
+        exact: false,
         cgroup,
     };
     let mut context = Context::new(state, bundle.dir.clone());

@@ -9,6 +9,8 @@ mod early;
 #[cfg(not(test))]
 #[path = "sys/entry.rs"]
 mod entry;
+#[path = "sys/relocate.rs"]
+mod relocate;
 
 /// Most verbs end within a millisecond of their own work.
 #[global_allocator]

@@ -3,6 +3,7 @@
 use super::{id, require_root, store};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
+use crate::input::again::Wording;
 use crate::input::bundle::Bundle;
 use crate::input::bundle::faults_error;
 use crate::input::config::{Config, ConsoleSize, Mount, Process};
@@ -162,6 +163,7 @@ pub fn make(invocation: &Invocation, host: &Host, mut bundle: Bundle, request: &
             plan::Root::Bundle => None,
         },
         keeps_keyring: request.keyring == label::Keyring::Keep,
+        exact: bundle.wording == Wording::Exact,
         cgroup,
     };
     let store = store(invocation)?;

@@ -102,7 +102,7 @@ pub fn remove(store: &Store, entry: &Entry, force: Force) -> Result<()> {
 /// that nothing else is touched: it might be anybody's.
 fn remove_damaged(store: &Store, entry: &Entry, error: &Error) -> Result<()> {
     let id = entry.path().file_name().unwrap_or_default().to_string_lossy();
-    let cgroup = super::kept_config(entry).ok().and_then(|config| {
+    let cgroup = super::whole_config(entry).ok().and_then(|config| {
         let path = config.linux.cgroups_path.as_deref();
         cgroup::decide(path, &id, &Resources::default(), &Host::read().cgroups).ok()
     });

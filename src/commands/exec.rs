@@ -1,7 +1,7 @@
 //! `exec`: another process in a running container.
 
 use super::create::{Foreground, absolute, check_terminal, console, inherited, trace};
-use super::{container, kept_config, program_code};
+use super::{container, kept_config, program_code, whole_config};
 use crate::cli::Invocation;
 use crate::error::{Error, Result, io_words};
 use crate::input::bundle;
@@ -56,7 +56,11 @@ fn run(invocation: &Invocation, entry: Entry, state: State) -> Result<u8> {
     let (Some(init), Some(pidfd)) = (state.init.clone(), pidfd) else {
         return Err(Error::new("container not running: its first process has just ended"));
     };
-    let config = kept_config(&entry)?;
+    let mut config = kept_config(&entry, &state)?;
+    let filter = config.linux.seccomp.as_ref().and_then(|_| kept_filter(&entry));
+    if config.linux.seccomp.is_some() && filter.is_none() {
+        config = whole_config(&entry)?;
+    }
     let process = process(args, &config)?;
     let detach = args.get_flag("detach");
     check_terminal(
@@ -73,7 +77,7 @@ fn run(invocation: &Invocation, entry: Entry, state: State) -> Result<u8> {
         console: console(args, Some(&process)),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
         inherited: inherited(args)?,
-        filter: config.linux.seccomp.as_ref().and_then(|_| kept_filter(&entry)),
+        filter,
     };
     let plan = plan::exec::process(&process, &config, &state.cgroup, &request)
         .map_err(|found| faults_error(&found, "process"))?;

@@ -43,7 +43,7 @@ fn one(invocation: &Invocation, id: &Id, signal: Option<i32>) -> Result<()> {
     // In a pid namespace of its own the death of init is everybody's; elsewhere the others stay behind.
     let all = invocation.args.get_flag("all")
         || signal == libc::SIGKILL && {
-            let namespaces = kept_config(&entry)?.linux.namespaces;
+            let namespaces = kept_config(&entry, &state)?.linux.namespaces;
             !namespaces.iter().any(|n| n.kind == NamespaceKind::Pid && n.path.is_none())
         };
     if all {

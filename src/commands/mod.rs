@@ -24,7 +24,9 @@ mod unpack;
 
 use crate::cli::{Form, Invocation};
 use crate::error::{Error, Result};
-use crate::input::bundle::faults_error;
+use crate::input::again;
+use crate::input::bundle::{self, faults_error};
+use crate::input::config::Config;
 use crate::input::id::Id;
 use crate::state::store::{CONFIGURATION, Entry, Store};
 use crate::state::{State, status};
@@ -171,12 +173,22 @@ fn for_each(ids: &[Id], mut act: impl FnMut(&Id) -> Result<()>) -> Result<u8> {
     }
 }
 
-/// The configuration in force, as it was kept beside the facts.
-fn kept_config(entry: &Entry) -> Result<crate::input::config::Config> {
+/// The configuration in force, without the rules of its filter if it can be had more quickly so.
+fn kept_config(entry: &Entry, state: &State) -> Result<Config> {
     let bytes = entry.read(CONFIGURATION)?;
-    crate::input::bundle::parse(&bytes)
-        .map(|(config, _)| config)
-        .map_err(|found| faults_error(&found, "the kept config.json"))
+    match state.exact.then(|| again::read(&bytes)).flatten() {
+        Some(config) => Ok(config),
+        None => parse_kept(&bytes),
+    }
+}
+
+/// All of it.
+fn whole_config(entry: &Entry) -> Result<Config> {
+    parse_kept(&entry.read(CONFIGURATION)?)
+}
+
+fn parse_kept(bytes: &[u8]) -> Result<Config> {
+    bundle::parse(bytes).map(|(config, _)| config).map_err(|found| faults_error(&found, "the kept config.json"))
 }
 
 /// The status, with the words that callers look for if it is not one of those.

@@ -57,7 +57,7 @@ pub fn start(invocation: &Invocation) -> Result<u8> {
     if !may_have(&entry.read(CONFIGURATION)?, b"poststart") {
         return Ok(0);
     }
-    let config = kept_config(&entry)?;
+    let config = kept_config(&entry, &state)?;
     if !config.hooks.poststart.is_empty() {
         let document = crate::state::document(&state, Status::Running, init.map(|i| i.pid));
         hooks::run_all_warning(hooks::Kind::Poststart, &config.hooks.poststart, &document);

@@ -19,6 +19,7 @@ use super::{defaults, wrong};
 use crate::error;
 use crate::error::{Error, Result};
 use crate::input::Fault;
+use crate::input::again::Wording;
 use crate::input::bundle;
 use crate::input::config::{Arch, Config, Device};
 use crate::input::overrides::Caller;
@@ -134,6 +135,8 @@ pub struct Container {
     pub config: Config,
     /// The same as the text of a config.json.
     pub raw: Vec<u8>,
+    /// Do the types read it as it was meant?
+    pub wording: Wording,
     /// What was ignored, a line each.
     pub warnings: Vec<String>,
     /// Files to be written first.
@@ -241,12 +244,14 @@ pub fn configure(image: &ImageConfiguration, options: &Options, facts: &Facts) -
         document["hostname"] = namespaces.hostname.clone().into();
     }
     let raw = document.to_string().into_bytes();
-    let (config, told) = bundle::parse(&raw).map_err(|faults| of_options(&faults, options))?;
+    let bundle::Parsed { config, warnings: told, wording } =
+        bundle::parse_whole(&raw).map_err(|faults| of_options(&faults, options))?;
     let mut warnings = namespaces.warnings(options);
     warnings.extend(told);
     Ok(Container {
         config,
         raw,
+        wording,
         warnings,
         files,
         make: asked.make,

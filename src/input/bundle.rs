@@ -10,6 +10,7 @@
 //! What goes wrong: a config.json is a stranger's file. It is measured before it is read, and the number and size of what it holds are
 //! limited, so that no file makes us use more than 64 MiB.
 
+use super::again::Wording;
 use super::check::check;
 use super::config::{Config, Process};
 use super::keys::{self, Node};
@@ -47,6 +48,8 @@ pub struct Bundle {
     pub config: Config,
     /// config.json as it was read: the state keeps it, and hooks may need what Corten does not know.
     pub raw: Vec<u8>,
+    /// Do the types read it as it was meant?
+    pub wording: Wording,
     /// What was ignored or read otherwise than written, a line each.
     pub warnings: Vec<String>,
 }
@@ -67,8 +70,9 @@ impl Bundle {
         })?;
         let raw = read_limited(&file).map_err(|error| error.at(format!("{shown}/config.json")))?;
         Spent::default().close_with([file, opened]);
-        let (config, warnings) = parse(&raw).map_err(|faults| faults_error(&faults, "config.json"))?;
-        Ok(Bundle { dir: absolute, config, raw, warnings })
+        let Parsed { config, warnings, wording } =
+            parse_whole(&raw).map_err(|faults| faults_error(&faults, "config.json"))?;
+        Ok(Bundle { dir: absolute, config, raw, wording, warnings })
     }
 }
 
@@ -112,15 +116,32 @@ pub fn faults_error(faults: &[Fault], file: &str) -> Error {
     }
 }
 
+/// A config.json that was read and found good.
+#[derive(Debug)]
+pub struct Parsed {
+    /// What it asks for.
+    pub config: Config,
+    /// As in [`Bundle`].
+    pub warnings: Vec<String>,
+    /// As in [`Bundle`].
+    pub wording: Wording,
+}
+
 /// Reads the text of a config.json. Pure. The second part of the result are warnings.
 pub fn parse(text: &[u8]) -> std::result::Result<(Config, Vec<String>), Vec<Fault>> {
+    parse_whole(text).map(|parsed| (parsed.config, parsed.warnings))
+}
+
+/// The same, with its wording.
+pub fn parse_whole(text: &[u8]) -> std::result::Result<Parsed, Vec<Fault>> {
     let mut read: Loaded<Spec> = read(text, &keys::CONFIG)?;
     let readable = read.value.is_some();
     let config = read.convert(convert::config);
     if readable {
         check(&config, &mut read.report);
     }
-    finish(config, read.report)
+    let wording = read.wording;
+    finish(config, read.report).map(|(config, warnings)| Parsed { config, warnings, wording })
 }
 
 /// Reads the text of the file of `exec --process`. Pure. The second part of the result are warnings.
@@ -143,6 +164,7 @@ struct Loaded<T> {
     /// `None` where the whole is of a wrong type.
     value: Option<T>,
     report: Report,
+    wording: Wording,
     gone: Removed,
 }
 
@@ -162,21 +184,26 @@ fn read<T: DeserializeOwned>(text: &[u8], root: &'static Node) -> std::result::R
     let survey = walk::survey(text, root).map_err(|fault| vec![fault])?;
     let hopeful = !survey.rewrite && survey.report.faults.is_empty();
     if hopeful && let Ok(value) = typed(text) {
-        return Ok(Loaded { value: Some(value), report: survey.report, gone: Removed::default() });
+        return Ok(Loaded {
+            value: Some(value),
+            report: survey.report,
+            wording: Wording::Exact,
+            gone: Removed::default(),
+        });
     }
     Ok(read_as_tree(text, root, survey))
 }
 
 /// The only place where the types are read, from the only kind of source: each further kind is 100 KB of code and more.
 #[inline(never)]
-fn typed<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+pub(super) fn typed<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
     serde_json::from_str(text)
 }
 
 /// The slow way: as a tree, rewritten, and without what has a wrong type. The tree is built anew for each try, because it goes once it is
 /// text: a tree that stays beside the types it becomes would double the memory.
 fn read_as_tree<T: DeserializeOwned>(text: &str, root: &'static Node, survey: Survey) -> Loaded<T> {
-    let mut loaded = Loaded { value: None, report: survey.report, gone: Removed::default() };
+    let mut loaded = Loaded { value: None, report: survey.report, wording: Wording::Loose, gone: Removed::default() };
     for _ in 0..MAX_TYPE_FAULTS {
         let mut tree: Value = match serde_json::from_str(text) {
             Ok(tree) => tree,

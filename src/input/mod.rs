@@ -1,5 +1,7 @@
 //! 1. What was asked: the bundle's configuration, the id, and the facts of the host that a plan may depend on.
+pub mod again;
 pub mod bundle;
+pub mod capability;
 pub mod check;
 pub mod config;
 mod convert;

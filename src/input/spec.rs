@@ -76,19 +76,20 @@ pub struct Process {
     pub exec_cpu_affinity: Option<Affinity>,
 }
 
-/// `process.capabilities` as it is written. Lists, not oci-spec's sets: those begin by asking the kernel for a random number.
+/// `process.capabilities` as it is written. Not oci-spec's sets: those begin by asking the kernel for a random number, and turn each name into upper
+/// case by the tables of Unicode.
 #[derive(Debug, Default, Deserialize)]
 pub struct Capabilities {
     /// What execve may still give.
-    pub bounding: Option<Vec<oci::Capability>>,
+    pub bounding: Option<Names>,
     /// What counts.
-    pub effective: Option<Vec<oci::Capability>>,
+    pub effective: Option<Names>,
     /// What execve hands on to files that take it.
-    pub inheritable: Option<Vec<oci::Capability>>,
+    pub inheritable: Option<Names>,
     /// What may be made effective.
-    pub permitted: Option<Vec<oci::Capability>>,
+    pub permitted: Option<Names>,
     /// What execve hands on to any file.
-    pub ambient: Option<Vec<oci::Capability>>,
+    pub ambient: Option<Names>,
 }
 
 /// `process.execCPUAffinity` as it is written: lists of cpus as `0-3,7`.

@@ -9,7 +9,7 @@
 //! made to cost memory: a tree of 16 MiB of `{}` needs a hundred times that. So the walk counts, and its limits hold before anything is built.
 
 use super::Fault;
-use super::convert::process::capability_number;
+use super::capability;
 use super::keys::Node::{self, Capability, Leaf, SchedulerFlag, Unknown, Unsigned, Word};
 use super::keys::{Key, Need};
 use super::place::{Piece, Report, piece_at, place, quote};
@@ -131,7 +131,7 @@ impl Walk<'_> {
         count_text(&mut self.survey.text, text)?;
         match self.node {
             Node::Unknown => {}
-            Node::Capability if capability_number(text).is_none() => {
+            Node::Capability if capability::number(text).is_none() => {
                 if self.survey.unknown_capabilities.len() < 100 {
                     self.survey.unknown_capabilities.insert(text.chars().take(100).collect());
                 }
@@ -373,7 +373,7 @@ pub fn rewrite(value: &mut Value, node: &'static Node) {
         }
         (Node::List(inner), Value::Array(list)) => {
             if matches!(inner, Node::Capability) {
-                list.retain(|name| name.as_str().is_none_or(|name| capability_number(name).is_some()));
+                list.retain(|name| name.as_str().is_none_or(|name| capability::number(name).is_some()));
             }
             list.iter_mut().for_each(|value| rewrite(value, inner));
         }

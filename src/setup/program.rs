@@ -284,10 +284,10 @@ fn executable(path: &Path) -> std::result::Result<(), (Errno, String)> {
         Ok(()) | Err(Errno::EACCES) => fstatat(AT_FDCWD, path, AtFlags::empty()),
         Err(errno) => return Err((errno, plain(errno))),
     };
-    let denied = plain(Errno::EACCES);
+    let denied = || plain(Errno::EACCES);
     let kind = found.map(|found| (SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT, found.st_mode & 0o7777));
     Err(match (access, kind) {
-        (_, Ok((SFlag::S_IFDIR, _))) => (Errno::EACCES, format!("is a directory: {denied}")),
+        (_, Ok((SFlag::S_IFDIR, _))) => (Errno::EACCES, format!("is a directory: {}", denied())),
         (Ok(()), Ok((SFlag::S_IFREG, _))) => return Ok(()),
         (_, Ok((SFlag::S_IFREG, mode))) => {
             let noexec = statvfs(path).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_NOEXEC));
@@ -296,9 +296,9 @@ fn executable(path: &Path) -> std::result::Result<(), (Errno, String)> {
             } else {
                 format!("not executable (mode {mode:04o})")
             };
-            (Errno::EACCES, format!("{denied}: {why}"))
+            (Errno::EACCES, format!("{}: {why}", denied()))
         }
-        (_, Ok(_)) => (Errno::EACCES, format!("{denied}: not a regular file")),
+        (_, Ok(_)) => (Errno::EACCES, format!("{}: not a regular file", denied())),
         (_, Err(errno)) => (errno, plain(errno)),
     })
 }

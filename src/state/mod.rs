@@ -56,6 +56,9 @@ pub struct State {
     /// It has the caller's session keyring: `--no-new-keyring`.
     #[serde(default)]
     pub keeps_keyring: bool,
+    /// The kept config.json is of exact wording ([`Wording`](crate::input::again::Wording)): to read it again takes less.
+    #[serde(default)]
+    pub exact: bool,
     /// For a container that was made from an image: its directory in the image store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_container: Option<PathBuf>,

@@ -153,26 +153,32 @@ struct Place {
     _after: [libc::c_ulong; 4],
 }
 
-/// Executes the program again from its sealed self, or does nothing.
+/// What comes before libc: the seal, and the relocation.
 ///
 /// # Safety
 ///
 /// `stack` is what the kernel has laid down for this program, which has done nothing else yet.
 unsafe extern "C" fn early(stack: *mut usize) {
+    // SAFETY: the caller's word.
+    unsafe { protect(stack) };
+    // Only who stays is relocated. glibc's static start is not one that we know.
+    if cfg!(all(target_env = "musl", target_feature = "crt-static")) {
+        // SAFETY: the caller's word; libc, which comes next, finds an empty list.
+        unsafe { crate::relocate::relocate(stack) };
+    }
+}
+
+/// Executes the program again from its sealed self, or does nothing.
+///
+/// # Safety
+///
+/// As for [`early`].
+unsafe fn protect(stack: *mut usize) {
     let began = clock::ticks();
     // SAFETY: the caller's word.
     let asked = unsafe { read(stack) };
     if !asked.exposed || !asked.root || asked.by_descriptor {
         return;
-    }
-    let mut place = MaybeUninit::<Place>::uninit();
-    // SAFETY: a path that ends with NUL, and memory of the size that the kernel fills, read only where it did.
-    unsafe {
-        if call(libc::SYS_statfs, [EXE.addr(), place.as_mut_ptr().addr(), 0, 0, 0]) != 0
-            || (*place.as_ptr()).flags & libc::ST_RDONLY != 0
-        {
-            return;
-        }
     }
     let flags = (seal::OPEN_TREE_CLONE | seal::CLOSE_ON_EXEC) as usize;
     // SAFETY: a path that ends with NUL, and integers.
@@ -180,13 +186,18 @@ unsafe extern "C" fn early(stack: *mut usize) {
     if clone < 0 {
         return;
     }
+    let mut place = MaybeUninit::<Place>::uninit();
     let read_only = &const { seal::READ_ONLY };
     let (at, size) = (libc::AT_EMPTY_PATH as usize, size_of::<seal::MountAttributes>());
-    // SAFETY: an empty path for AT_EMPTY_PATH, and a constant of the size that is given; both lists of pointers are the kernel's own, on the stack,
+    // SAFETY: memory of the size that the kernel fills, read only where it did; an empty path for AT_EMPTY_PATH, and a constant of the size that is given; both lists of pointers are the kernel's own, on the stack,
     // and are as they were when execveat has failed; the descriptor is ours alone.
     unsafe {
         let read_only = (&raw const *read_only).addr();
-        if call(libc::SYS_mount_setattr, [clone as usize, EMPTY.addr(), at, read_only, size]) == 0 {
+        // Asked of the clone, which is as its original is: a path would have to be looked up once more.
+        if call(libc::SYS_fstatfs, [clone as usize, place.as_mut_ptr().addr(), 0, 0, 0]) == 0
+            && (*place.as_ptr()).flags & libc::ST_RDONLY == 0
+            && call(libc::SYS_mount_setattr, [clone as usize, EMPTY.addr(), at, read_only, size]) == 0
+        {
             if asked.trace {
                 let mut text = MaybeUninit::<Text>::uninit();
                 write(began, text.as_mut_ptr());
@@ -286,7 +297,7 @@ unsafe fn take_back(stack: *mut usize) {
 ///
 /// That of the call.
 #[inline(always)]
-unsafe fn call(number: libc::c_long, [a, b, c, d, e]: [usize; 5]) -> isize {
+pub unsafe fn call(number: libc::c_long, [a, b, c, d, e]: [usize; 5]) -> isize {
     let result;
     // SAFETY: the kernel changes what the call promises, the result's register, and the two that the instruction itself needs.
     #[cfg(target_arch = "x86_64")]

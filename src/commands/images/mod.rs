@@ -152,7 +152,7 @@ fn find_running(containers: &Containers, runtime: &Runtime, word: &str) -> Resul
         Ok(own) => own.to_string_lossy().into_owned(),
         Err(_) => String::new(),
     };
-    let config = super::kept_config(&entry)?;
+    let config = super::kept_config(&entry, &state)?;
     Ok(docker::configure::Other {
         name: word.to_owned(),
         pid: init.pid,

@@ -188,7 +188,13 @@ fn prepare(
             after,
         }),
     };
-    let bundle = Bundle { dir: directory, config: configured.config, raw: configured.raw, warnings: Vec::new() };
+    let bundle = Bundle {
+        dir: directory,
+        config: configured.config,
+        raw: configured.raw,
+        wording: configured.wording,
+        warnings: Vec::new(),
+    };
     let request = Request {
         id,
         bundle: bundle.dir.clone(),

@@ -4,55 +4,12 @@
 //! are plain numbers, so that the fault names the field instead of a system call that says EINVAL.
 
 use super::{each, list, path, text};
+use crate::input::capability;
 use crate::input::config::{Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User};
+use crate::input::names::Names;
 use crate::input::place::{Place, Report, quote};
 use crate::input::spec;
-use oci_spec::runtime::{self as oci, Capability as Cap, LinuxSchedulerPolicy as Policy, PosixRlimitType as Limit};
-
-/// The capabilities in the order of their numbers in `linux/capability.h`.
-const CAPABILITIES: [(&str, Cap); 41] = [
-    ("CAP_CHOWN", Cap::Chown),
-    ("CAP_DAC_OVERRIDE", Cap::DacOverride),
-    ("CAP_DAC_READ_SEARCH", Cap::DacReadSearch),
-    ("CAP_FOWNER", Cap::Fowner),
-    ("CAP_FSETID", Cap::Fsetid),
-    ("CAP_KILL", Cap::Kill),
-    ("CAP_SETGID", Cap::Setgid),
-    ("CAP_SETUID", Cap::Setuid),
-    ("CAP_SETPCAP", Cap::Setpcap),
-    ("CAP_LINUX_IMMUTABLE", Cap::LinuxImmutable),
-    ("CAP_NET_BIND_SERVICE", Cap::NetBindService),
-    ("CAP_NET_BROADCAST", Cap::NetBroadcast),
-    ("CAP_NET_ADMIN", Cap::NetAdmin),
-    ("CAP_NET_RAW", Cap::NetRaw),
-    ("CAP_IPC_LOCK", Cap::IpcLock),
-    ("CAP_IPC_OWNER", Cap::IpcOwner),
-    ("CAP_SYS_MODULE", Cap::SysModule),
-    ("CAP_SYS_RAWIO", Cap::SysRawio),
-    ("CAP_SYS_CHROOT", Cap::SysChroot),
-    ("CAP_SYS_PTRACE", Cap::SysPtrace),
-    ("CAP_SYS_PACCT", Cap::SysPacct),
-    ("CAP_SYS_ADMIN", Cap::SysAdmin),
-    ("CAP_SYS_BOOT", Cap::SysBoot),
-    ("CAP_SYS_NICE", Cap::SysNice),
-    ("CAP_SYS_RESOURCE", Cap::SysResource),
-    ("CAP_SYS_TIME", Cap::SysTime),
-    ("CAP_SYS_TTY_CONFIG", Cap::SysTtyConfig),
-    ("CAP_MKNOD", Cap::Mknod),
-    ("CAP_LEASE", Cap::Lease),
-    ("CAP_AUDIT_WRITE", Cap::AuditWrite),
-    ("CAP_AUDIT_CONTROL", Cap::AuditControl),
-    ("CAP_SETFCAP", Cap::Setfcap),
-    ("CAP_MAC_OVERRIDE", Cap::MacOverride),
-    ("CAP_MAC_ADMIN", Cap::MacAdmin),
-    ("CAP_SYSLOG", Cap::Syslog),
-    ("CAP_WAKE_ALARM", Cap::WakeAlarm),
-    ("CAP_BLOCK_SUSPEND", Cap::BlockSuspend),
-    ("CAP_AUDIT_READ", Cap::AuditRead),
-    ("CAP_PERFMON", Cap::Perfmon),
-    ("CAP_BPF", Cap::Bpf),
-    ("CAP_CHECKPOINT_RESTORE", Cap::CheckpointRestore),
-];
+use oci_spec::runtime::{self as oci, LinuxSchedulerPolicy as Policy, PosixRlimitType as Limit};
 
 /// The resource limits with their numbers in `asm-generic/resource.h`.
 const RLIMITS: [(Limit, u32, &str); 16] = [
@@ -76,13 +33,6 @@ const RLIMITS: [(Limit, u32, &str); 16] = [
 
 /// The highest number of a cpu that a list may name: the largest `NR_CPUS` of any kernel configuration.
 const MAX_CPU: u32 = 8191;
-
-/// The number of a capability by its exact name, as runc knows it: `CHOWN` and `cap_chown` are unknown.
-pub fn capability_number(name: &str) -> Option<u32> {
-    let at = CAPABILITIES.iter().position(|(known, _)| *known == name)?;
-    u32::try_from(at).ok()
-}
-
 /// `process`.
 pub fn process(process: spec::Process, place: &Place, report: &mut Report) -> Process {
     let args = process.args.unwrap_or_default();
@@ -163,10 +113,9 @@ fn user(user: &oci::User, place: &Place, report: &mut Report) -> User {
 }
 
 fn capabilities(sets: &spec::Capabilities) -> Capabilities {
-    let mask = |set: &Option<Vec<Cap>>| {
-        let bit = |cap: &Cap| CAPABILITIES.iter().position(|(_, known)| known == cap).map_or(0, |at| 1_u64 << at);
-        set.iter().flatten().map(bit).fold(0, |mask, bit| mask | bit)
-    };
+    // What is unknown was warned of by the walk, and means nothing.
+    let bit = |name: &str| capability::number(name).map_or(0, |number| 1_u64 << number);
+    let mask = |set: &Option<Names>| set.iter().flat_map(Names::iter).map(bit).fold(0, |mask, bit| mask | bit);
     Capabilities {
         bounding: mask(&sets.bounding),
         effective: mask(&sets.effective),
@@ -298,22 +247,6 @@ fn cpu_list(text: &str) -> Result<Option<Vec<u32>>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn capabilities_have_the_kernels_numbers() {
-        assert_eq!(capability_number("CAP_CHOWN"), Some(0));
-        assert_eq!(capability_number("CAP_SYS_ADMIN"), Some(21));
-        assert_eq!(capability_number("CAP_SETFCAP"), Some(31));
-        assert_eq!(capability_number("CAP_CHECKPOINT_RESTORE"), Some(40));
-        for name in ["CHOWN", "cap_chown", "CAP_CAP_CHOWN", "CAP_NEW", ""] {
-            assert_eq!(capability_number(name), None, "{name}");
-        }
-        for (at, (name, cap)) in CAPABILITIES.iter().enumerate() {
-            assert_eq!(format!("CAP_{cap}"), *name);
-            let known: caps::Capability = name.parse().unwrap();
-            assert_eq!(usize::from(known.index()), at, "{name}");
-        }
-    }
 
     #[test]
     fn cpu_lists() {
