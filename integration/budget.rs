@@ -100,8 +100,8 @@ fn instructions_of_reading_and_planning() {
     }
     b.write_config();
     for (words, most) in [
-        (&["--version"][..], 130_000),
-        (&["state", "nope"], 122_000),
+        (&["--version"][..], 200_000),
+        (&["state", "nope"], 130_000),
         (&["explain", "--bundle", b.dir().to_str().unwrap()], 3_000_000),
     ] {
         let count = instructions(&b, words);
@@ -176,7 +176,7 @@ fn create_start_state_delete() {
     let n: u64 = total.split_whitespace().nth(3).unwrap().parse().unwrap();
     within("create", n, 325, 240);
     let c = b.create();
-    within("start", count(&b, &["start", &b.id]), 38, 38);
+    within("start", count(&b, &["start", &b.id]), 39, 39);
     within("state", count(&b, &["state", &b.id]), 43, 43);
     within("kill", count(&b, &["kill", &b.id, "USR1"]), 31, 31);
     drop(c);

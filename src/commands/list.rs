@@ -4,12 +4,11 @@ use super::state::{describe, owner, shown_pid};
 use super::store;
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
-use crate::setup::cgroup::Freezers;
+use crate::state::State;
+use crate::state::brief::{self, Brief, Found};
 use crate::state::status::{self, Status};
 use crate::state::store::Store;
-use crate::state::{Process, State};
 use serde_json::Value;
-use std::fmt::Write;
 
 /// The verb.
 #[inline(never)]
@@ -47,40 +46,44 @@ type Row = [String; 6];
 
 /// Prints the containers whose status is `wanted`, as a table of these columns (the first of a [`Row`]'s) or as their state documents.
 pub fn show(store: &Store, format: Format, columns: &[&str], wanted: impl Fn(Status) -> bool) -> Result<u8> {
-    let json = format == Format::Json;
-    let mut documents: Vec<Value> = Vec::new();
-    let mut rows: Vec<Row> = Vec::new();
-    for (status, state) in look(store)? {
-        match (wanted(status), json) {
-            (false, _) => {}
-            (true, true) => documents.push(describe(&state, status)),
-            (true, false) => rows.push(row(state, status)),
+    match format {
+        Format::Json => {
+            let found = look(store)?.into_iter().filter(|(status, _)| wanted(*status));
+            let documents: Vec<Value> = found.map(|(status, state)| describe(&state, status)).collect();
+            println!("{}", Value::from(documents));
         }
-    }
-    if json {
-        println!("{}", Value::from(documents));
-    } else {
-        print!("{}", table(&rows, columns));
+        Format::Table => {
+            let rows: Vec<Row> =
+                rows(store)?.into_iter().filter(|(status, _)| wanted(*status)).map(|(_, row)| row).collect();
+            print!("{}", table(&rows, columns));
+        }
     }
     Ok(0)
 }
 
-/// All containers with their status. A thread for each processor was tried, and took a tenth longer for two hundred containers.
-pub fn look(store: &Store) -> Result<Vec<(Status, State)>> {
+/// All containers as lines, and their status.
+fn rows(store: &Store) -> Result<Vec<(Status, Row)>> {
     let Some(all) = store.all()? else { return Ok(Vec::new()) };
-    let (mut record, mut freezers) = (Vec::new(), Freezers::default());
-    let look = |id: &String| match all.facts(id, &mut record) {
-        Some(state) => {
-            let is_frozen = || freezers.is_frozen(&state.cgroup).unwrap_or(false);
-            let init = state.init.as_ref().and_then(Process::open);
-            Ok(Some((status::derive(&state, init.as_ref(), || all.is_held(id), is_frozen), state)))
-        }
-        None => closely(store, id),
+    let show = |brief: &Brief<'_>, status: Status, pid: i32| {
+        (status, row(brief.id, pid, status, brief.bundle.into(), brief.created, brief.owner))
     };
-    all.ids().iter().map(look).filter_map(Result::transpose).collect()
+    let found = brief::look(&all, show).into_iter().map(|(id, found)| match found {
+        Found::Shown(shown) => Ok(Some(shown)),
+        Found::Unclear => Ok(closely(store, id)?.map(|(status, state)| {
+            let (pid, bundle) = (shown_pid(&state, status), state.bundle.display().to_string());
+            (status, row(&state.id, pid, status, bundle, &state.created, state.owner))
+        })),
+    });
+    found.filter_map(Result::transpose).collect()
 }
 
-/// One that is being made, is going away, or is damaged.
+/// All containers with their status, and all that is known of them. A thread for each processor was tried, and took a tenth longer for two
+/// hundred containers.
+pub fn look(store: &Store) -> Result<Vec<(Status, State)>> {
+    store.ids()?.iter().map(|id| closely(store, id)).filter_map(Result::transpose).collect()
+}
+
+/// One container, also one that is being made, is going away, or is damaged.
 fn closely(store: &Store, id: &str) -> Result<Option<(Status, State)>> {
     let Some(entry) = store.find(id)? else { return Ok(None) };
     match entry.load() {
@@ -92,21 +95,23 @@ fn closely(store: &Store, id: &str) -> Result<Option<(Status, State)>> {
     Ok(None)
 }
 
-fn row(state: State, status: Status) -> Row {
-    let (pid, owner) = (shown_pid(&state, status), owner(state.owner));
-    [state.id, pid.to_string(), status.to_string(), state.bundle.display().to_string(), state.created, owner]
+fn row(id: &str, pid: i32, status: Status, bundle: String, created: &str, uid: u32) -> Row {
+    [id.to_owned(), pid.to_string(), status.to_string(), bundle, created.to_owned(), owner(uid)]
 }
 
 /// Columns as wide as their widest cell and two spaces.
 fn table(rows: &[Row], columns: &[&str]) -> String {
+    let length = |cell: &str| if cell.is_ascii() { cell.len() } else { cell.chars().count() };
     let width = |(i, column): (usize, &&str)| {
-        rows.iter().map(|row| row[i].chars().count()).chain([column.len(), 10]).max().unwrap_or(0) + 2
+        rows.iter().map(|row| length(&row[i])).chain([column.len(), 10]).max().unwrap_or(0) + 2
     };
     let widths: Vec<usize> = columns.iter().enumerate().map(width).collect();
+    let blank = " ".repeat(widths.iter().copied().max().unwrap_or(0));
     let mut text = String::new();
     let mut line = |cells: &mut dyn Iterator<Item = &str>| {
         for (cell, width) in cells.zip(&widths) {
-            let _ = write!(text, "{cell:width$}");
+            text.push_str(cell);
+            text.push_str(&blank[..width - length(cell)]);
         }
         text.truncate(text.trim_end().len());
         text.push('\n');

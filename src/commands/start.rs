@@ -54,6 +54,7 @@ pub fn start(invocation: &Invocation) -> Result<u8> {
             Heard::End => return Err(refused(&entry, &state, pidfd.as_ref())),
         }
     }
+    entry.release();
     if !may_have(&entry.read(CONFIGURATION)?, b"poststart") {
         return Ok(0);
     }

@@ -143,8 +143,10 @@ fn wait_for(gate: Gate, context: &mut Context) -> Result<()> {
 pub fn wait_for_program(plan: &Plan, context: &mut Context) -> Result<()> {
     let done = wait_for_end(context);
     super::finish_trace(plan, context, if done.is_ok() { Outcome::Executed } else { Outcome::Failed });
-    if done.is_err() {
-        undo(context);
+    match (&done, &context.entry) {
+        (Ok(()), Some(entry)) => entry.release(),
+        (Ok(()), None) => {}
+        (Err(_), _) => undo(context),
     }
     done
 }

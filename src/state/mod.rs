@@ -8,12 +8,13 @@
 //!                 config.json   the configuration in force, as `exec` and `delete` need it
 //!                 filter        its system-call filter, compiled, for `exec`
 //!                 start         the start gate: init listens here until it is started
-//!                 held          a lock that init holds from its birth until execve or death
+//!                 held          a lock that init holds from its birth until execve or death; gone soon after
 //! ```
 //!
 //! Status is derived from these facts and from the kernel (`status`), so it is right whatever was killed, and when.
 //! What is about to exist is written down before it exists: `delete --force` finds it after a kill at any instant.
 
+pub mod brief;
 pub mod status;
 pub mod store;
 

@@ -143,9 +143,14 @@ impl Process {
 
     /// The same; what is read for it is closed with others.
     pub fn open_sparing(&self, spent: &Spent) -> Option<OwnedFd> {
+        self.open_even_ended(spent).filter(|pidfd| self.inode.is_none() || !process::has_ended(pidfd))
+    }
+
+    /// The same, and perhaps of a zombie: who asks after many can ask for that together.
+    pub fn open_even_ended(&self, spent: &Spent) -> Option<OwnedFd> {
         let pidfd = process::pidfd_open(self.pid).ok()?;
         let is_it = match self.inode {
-            Some(_) => process::inode(&pidfd) == Ok(self.inode) && !process::has_ended(&pidfd),
+            Some(_) => process::inode(&pidfd) == Ok(self.inode),
             None => self.has_started_then(),
         };
         (is_it && self.boot == boot_sparing(spent)).then_some(pidfd)
@@ -184,8 +189,13 @@ pub fn derive(
         (None, _) if state.creator.is_alive() => return Status::Creating,
         (None, _) => return Status::Stopped,
     }
+    of_living(state.gate, state.ready, is_held, is_frozen)
+}
+
+/// Of a container whose init is alive.
+pub fn of_living(gate: bool, ready: bool, is_held: impl FnOnce() -> bool, is_frozen: impl FnOnce() -> bool) -> Status {
     if is_held() {
-        return match (state.gate, state.ready) {
+        return match (gate, ready) {
             (true, true) if is_frozen() => Status::Paused,
             (true, true) => Status::Created,
             _ => Status::Creating,

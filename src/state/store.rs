@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat, write};
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -36,8 +36,10 @@ pub struct Entry {
     path: PathBuf,
     /// Device and inode of the directory, once they were asked for.
     identity: OnceCell<(u64, u64)>,
-    /// Files that were read: closed with the directory, or earlier if they are many.
+    /// Files that were read or written: closed with the directory, or earlier if they are many.
     read: Spent,
+    /// `held` was taken away by us.
+    released: Cell<bool>,
 }
 
 /// An entry whose directory is locked against other changes, until it is dropped.
@@ -213,7 +215,8 @@ impl Store {
         }
         // The older facts first: whoever has the directory open takes the newer ones where it finds them.
         let gate = state.is_none_or(|state| state.gate).then_some(GATE);
-        for name in [CONFIGURATION, FILTER, HELD, INTENT, FACTS].into_iter().chain(gate) {
+        let held = (!entry.released.get()).then_some(HELD);
+        for name in [CONFIGURATION, FILTER, INTENT, FACTS].into_iter().chain(held).chain(gate) {
             let _ = unlinkat(&entry.dir, name, UnlinkatFlags::NoRemoveDir);
         }
         if unlinkat(AT_FDCWD, &away, UnlinkatFlags::RemoveDir).is_err() {
@@ -248,16 +251,21 @@ impl All {
         &self.ids
     }
 
-    /// The facts of one; `None` where they are not what and where they mostly are: [`Store::find`] knows more. `record`: memory for their text.
-    pub fn facts(&self, id: &str, record: &mut Vec<u8>) -> Option<State> {
+    /// The text of one's facts; `None` where they are not what and where they mostly are: [`Store::find`] knows more. Files are closed with others.
+    pub fn record(&self, id: &str, spent: &Spent) -> Option<Vec<u8>> {
         let file = self.open(id, FACTS).ok()?;
-        file::read_again(&file, End::Less, LONG_RECORD, record).ok()?;
-        decode(record).ok()
+        let bytes = file::read_rest(&file, End::Less, LONG_RECORD, usize::MAX).ok();
+        spent.take(file);
+        bytes
     }
 
     /// Does its init hold the lock?
-    pub fn is_held(&self, id: &str) -> bool {
-        super::status::is_held(self.open(id, HELD))
+    pub fn is_held(&self, id: &str, spent: &Spent) -> bool {
+        let Ok(held) = self.open(id, HELD) else { return false };
+        let is_held = held.try_lock_shared().is_err();
+        // A lock of ours would be in the way of nobody but a second look: it goes with the descriptor.
+        spent.take(held);
+        is_held
     }
 
     fn open(&self, id: &str, name: &str) -> nix::Result<File> {
@@ -269,7 +277,7 @@ impl All {
 
 impl Entry {
     fn new(dir: OwnedFd, path: PathBuf) -> Self {
-        Entry { dir, path, identity: OnceCell::new(), read: Spent::default() }
+        Entry { dir, path, identity: OnceCell::new(), read: Spent::default(), released: Cell::new(false) }
     }
 
     /// The open directory.
@@ -309,6 +317,12 @@ impl Entry {
         let file = File::from(again);
         file.lock().called(|| format!("flock({:?})", self.path))?;
         Ok(Locked { _lock: file })
+    }
+
+    /// The program runs, and nobody holds the lock any more: takes its file away, so that nobody need ask for it. One that is not there is not held;
+    /// whoever is killed before only leaves a question more.
+    pub fn release(&self) {
+        self.released.set(unlinkat(&self.dir, HELD, UnlinkatFlags::NoRemoveDir).is_ok());
     }
 
     /// Reads the facts. An older format is understood; a newer one is refused by name.
@@ -353,7 +367,8 @@ impl Entry {
     /// Replaces the facts, whole. The caller holds the entry's lock.
     pub fn save(&self, state: &State) -> Result<()> {
         let transient = ".state";
-        let saved = write_new(self.dir.as_fd(), transient, &encode(state)).and_then(|_| {
+        let saved = write_new(self.dir.as_fd(), transient, &encode(state)).and_then(|file| {
+            self.read.take(file);
             nix::fcntl::renameat(&self.dir, transient, &self.dir, FACTS).called(|| format!("renameat({FACTS:?})"))
         });
         if saved.is_err() {

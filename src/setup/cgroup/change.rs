@@ -506,9 +506,12 @@ pub(super) fn read_value_sparing(path: &Path, spent: &Spent) -> Result<String> {
 }
 
 /// The same, of a file below a directory that is open.
-pub(super) fn read_value_below(directory: BorrowedFd<'_>, path: &Path) -> Result<String> {
+pub(super) fn read_value_below_sparing(directory: BorrowedFd<'_>, path: &Path, spent: &Spent) -> Result<String> {
     let file = openat(directory, path, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty());
-    read_once(&file.called(|| format!("openat({path:?}, O_RDONLY)"))?, path)
+    let file = file.called(|| format!("openat({path:?}, O_RDONLY)"))?;
+    let text = read_once(&file, path);
+    spent.take(file);
+    text
 }
 
 fn read_once(file: &OwnedFd, path: &Path) -> Result<String> {

@@ -19,7 +19,7 @@
 //! threaded (whose `cgroup.procs` cannot be read: their processes stand in the one above). The tree is therefore walked by
 //! descriptor, one level at a time, and a group that is gone already is what was wanted.
 
-use super::change::{open, open_directory, read_all, read_value, read_value_below, read_value_sparing, write_values};
+use super::change::{open, open_directory, read_all, read_value, read_value_sparing, write_values};
 use super::{Cgroup, Directory, Version};
 use crate::sys::spent::Spent;
 use crate::sys::{Called, Failure, Result, process};
@@ -30,7 +30,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long freezing, or the end of killed processes, is waited for.
@@ -196,7 +196,7 @@ impl Cgroup {
         by_name.unwrap_or(&self.directories[0])
     }
 
-    fn freezer(&self) -> Result<&Directory> {
+    pub(super) fn freezer(&self) -> Result<&Directory> {
         match self.version {
             Version::V2 => Ok(self.principal()),
             Version::V1 => self.directory("freezer").ok_or_else(|| {
@@ -216,16 +216,8 @@ impl Cgroup {
 
     fn is_frozen_by(&self, read: impl FnOnce(&Path) -> Result<String>) -> Result<bool> {
         let Ok(directory) = self.freezer() else { return Ok(false) };
-        // The version is known: one file, not two, and `list` asks this of every container.
-        let (file, frozen) = match self.version {
-            Version::V1 => ("freezer.state", &["FROZEN", "FREEZING"][..]),
-            Version::V2 => ("cgroup.events", &["frozen 1"][..]),
-        };
-        match read(&directory.path.join(file)) {
-            Ok(text) => Ok(text.lines().any(|line| frozen.contains(&line))),
-            Err(failure) if is_gone(failure.errno) => Ok(false),
-            Err(failure) => Err(failure),
-        }
+        let (file, _) = self.version.freezer_file();
+        self.version.says_frozen(read(&directory.path.join(file)))
     }
 
     /// Thaws the group and, on version 1, what is frozen within it on its own: those would never feel the signal.
@@ -305,31 +297,26 @@ fn wait_for_event(directory: &Path, line: &str, deadline: Instant) -> Result<boo
     }
 }
 
+impl Version {
+    /// The file that tells whether a group is frozen, and the lines that say so. The version is known: one file, not two.
+    pub(super) fn freezer_file(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Version::V1 => ("freezer.state", &["FROZEN", "FREEZING"]),
+            Version::V2 => ("cgroup.events", &["frozen 1"]),
+        }
+    }
+
+    /// What that file says. A group that is gone is not frozen.
+    pub(super) fn says_frozen(self, read: Result<String>) -> Result<bool> {
+        match read {
+            Ok(text) => Ok(text.lines().any(|line| self.freezer_file().1.contains(&line))),
+            Err(failure) if is_gone(failure.errno) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
 /// Whether a directory of either version is frozen, or in one that is. One that cannot be frozen, or is gone, is not.
-/// Asks many groups in turn whether they are frozen, as `list` does. Most lie in one directory: that is looked up once, which is half of the work.
-#[derive(Debug, Default)]
-pub struct Freezers {
-    above: Option<(PathBuf, OwnedFd)>,
-}
-
-impl Freezers {
-    /// As [`Cgroup::is_frozen`].
-    pub fn is_frozen(&mut self, group: &Cgroup) -> Result<bool> {
-        group.is_frozen_by(|path| self.read(path))
-    }
-
-    fn read(&mut self, path: &Path) -> Result<String> {
-        let above = path.ancestors().nth(2).unwrap_or(Path::new("/"));
-        if self.above.as_ref().is_none_or(|(known, _)| known != above) {
-            self.above = Some((above.to_owned(), open_directory(above)?));
-        }
-        match (&self.above, path.strip_prefix(above)) {
-            (Some((_, above)), Ok(below)) => read_value_below(above.as_fd(), below),
-            _ => read_value(path),
-        }
-    }
-}
-
 pub(super) fn directory_is_frozen(directory: &Path) -> Result<bool> {
     for (file, frozen) in [("cgroup.events", &["frozen 1"][..]), ("freezer.state", &["FROZEN", "FREEZING"])] {
         match read_value(&directory.join(file)) {

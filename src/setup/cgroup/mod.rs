@@ -38,6 +38,7 @@
 mod change;
 mod control;
 mod devices;
+mod many;
 mod table;
 mod v1;
 mod v2;
@@ -46,8 +47,8 @@ mod v2;
 mod host_tests;
 
 pub use change::{Absent, Change, Group, Origin, Write};
-pub use control::Freezers;
 pub use devices::{Policy, Verdict};
+pub use many::{Freezers, Group as RecordedGroup};
 
 use crate::input::Fault;
 use crate::input::config::Resources;
