@@ -9,7 +9,7 @@ use crate::harness::Bundle;
 use crate::harness::host::{self, Layout};
 use serde_json::json;
 
-/// KiB that `run` and `exec` may take at their peak: 2,304, and twice that where the binary has just been written and lies in the page cache in large
+/// KiB that `run` and `exec` may take at their peak: 2,052 and 1,792, and up to twice as much where the binary has just been written and lies in the page cache in large
 /// pieces, which are mapped whole.
 const MEMORY: u64 = 4608;
 

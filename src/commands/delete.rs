@@ -121,10 +121,14 @@ pub fn finish(store: &Store, entry: &Entry, state: Option<&State>, poststop: &[H
     if let Some(state) = state {
         state.cgroup.end()?;
     }
-    let removed = {
-        let _lock = entry.lock()?;
-        store.remove(entry, state)?
-    };
+    let lock = entry.lock()?;
+    let removed = store.remove(entry, state)?;
+    // No lock across a hook.
+    if poststop.is_empty() {
+        lock.unlock_with(entry.read_files())
+    } else {
+        drop(lock)
+    }
     if let (true, Some(state)) = (removed && !poststop.is_empty(), state) {
         hooks::run_all_warning(hooks::Kind::Poststop, poststop, &document(state, Status::Stopped, None));
     }

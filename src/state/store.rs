@@ -44,8 +44,13 @@ pub struct Entry {
 
 /// An entry whose directory is locked against other changes, until it is dropped.
 #[derive(Debug)]
-pub struct Locked {
-    _lock: File,
+pub struct Locked(File);
+
+impl Locked {
+    /// Unlocks it when others are closed: for who runs nothing meanwhile.
+    pub fn unlock_with(self, spent: &Spent) {
+        spent.take(self.0);
+    }
 }
 
 /// The facts before there is a first process, and from then on.
@@ -316,7 +321,7 @@ impl Entry {
         let again = openat(&self.dir, ".", DIRECTORY, Mode::empty()).called(|| format!("openat({:?})", self.path))?;
         let file = File::from(again);
         file.lock().called(|| format!("flock({:?})", self.path))?;
-        Ok(Locked { _lock: file })
+        Ok(Locked(file))
     }
 
     /// The program runs, and nobody holds the lock any more: takes its file away, so that nobody need ask for it. One that is not there is not held;
