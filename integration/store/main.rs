@@ -3,6 +3,7 @@
 //! The kit is that of the tests of `unpack`.
 
 mod archives;
+mod disk;
 mod faults;
 #[path = "../unpack/kit.rs"]
 #[allow(dead_code)]

@@ -1,11 +1,11 @@
 // Runs commands in turn and times each: A B C, C B A, A B C, …, so that whatever the machine does meanwhile hits all alike.
 //
 //   gcc -O2 -static -o turns turns.c
-//   turns -n ROUNDS [-q QUIET_MS] [-s SECONDS] [-e ERRORS] FILE
+//   turns -n ROUNDS [-w WARM_UP] [-q QUIET_MS] [-s SECONDS] [-e ERRORS] FILE
 //
 // Each line of FILE: a subject, a phase, and a command with its arguments, separated by spaces; `%i` becomes a number that
 // no other turn of the subject has. All phases of a subject follow one another in its turn. A phase that begins with `-` is done but
-// not measured. Two rounds before the first are not measured either.
+// not measured. The rounds before the first, WARM_UP of them (2), are not measured either.
 //
 // Prints a line per measurement, separated by tabs: subject, phase, round, microseconds of wall time, microseconds of processor
 // time, peak resident KiB, wait status (0: well). Time is from before the fork until the process was waited for.
@@ -110,9 +110,10 @@ static void visit(int first, int round, int id, int quiet, int seconds) {
 }
 
 int main(int argc, char **argv) {
-    int rounds = 30, quiet = 40, seconds = 30, option, firsts[LINES], subjects = 0, id = 0;
-    while ((option = getopt(argc, argv, "n:q:s:e:")) > 0) switch (option) {
+    int rounds = 30, warm_up = 2, quiet = 40, seconds = 30, option, firsts[LINES], subjects = 0, id = 0;
+    while ((option = getopt(argc, argv, "n:w:q:s:e:")) > 0) switch (option) {
         case 'n': rounds = atoi(optarg); break;
+        case 'w': warm_up = atoi(optarg); break;
         case 'q': quiet = atoi(optarg); break;
         case 's': seconds = atoi(optarg); break;
         case 'e': if ((errors = open(optarg, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) < 0) die(optarg); break;
@@ -126,7 +127,7 @@ int main(int argc, char **argv) {
     // No SA_RESTART is needed: wait4 is asked again.
     struct sigaction action = {.sa_handler = too_long};
     sigaction(SIGALRM, &action, NULL);
-    for (int round = -2; round < rounds; round++)
+    for (int round = -warm_up; round < rounds; round++)
         for (int i = 0; i < subjects; i++)
             visit(firsts[round & 1 ? subjects - 1 - i : i], round, ++id, quiet, seconds);
     return 0;

@@ -9,6 +9,8 @@ use super::form::Here;
 use crate::error;
 use crate::error::{Result, io_words};
 use crate::input::config::{Arch, Device, DeviceKind};
+use crate::sys::cred::capget;
+use crate::sys::file::{self, End};
 use nix::sys::stat::{SFlag, major, minor};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -67,17 +69,15 @@ fn device(path: &Path, about: &std::fs::Metadata) -> Option<Device> {
     })
 }
 
-/// The capabilities that this process may have in force: bit n is capability n. `CapPrm` of proc_pid_status(5).
+/// The capabilities that this process may have in force: bit n is capability n. `CapPrm` of proc_pid_status(5), which the kernel would have to write out whole.
 pub fn held() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = text.lines().find_map(|line| line.strip_prefix("CapPrm:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+    capget().map(|sets| sets.permitted).unwrap_or_default()
 }
 
 /// How many processors are online.
 pub fn processors() -> u32 {
     // Not available_parallelism, which heeds the affinity and the cgroup of this process: the container has others.
-    let text = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let text = file::read_text("/sys/devices/system/cpu/online", End::Less).unwrap_or_default();
     let last = text.trim().rsplit([',', '-']).next().and_then(|last| last.parse::<u32>().ok());
     last.map_or(1, |last| last + 1)
 }

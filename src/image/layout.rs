@@ -12,12 +12,12 @@ use super::stream::Blob;
 use crate::error;
 use crate::error::Result;
 use crate::sys::Called;
+use crate::sys::file::{self, End};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use oci_spec::image::Descriptor;
 use serde::Deserialize;
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -82,7 +82,8 @@ impl Layout {
     }
 
     fn bounded(&self, name: &str) -> Result<Vec<u8>> {
-        let bytes = bounded(self.open_file(name)?, DOCUMENT + 1)?;
+        let bytes = file::read_rest(self.open_file(name)?, End::Less, 4096, DOCUMENT as usize);
+        let bytes = bytes.called(|| format!("read({name:?})"))?;
         if bytes.len() as u64 > DOCUMENT { Err(error!("{name} has more than {DOCUMENT} bytes")) } else { Ok(bytes) }
     }
 
@@ -99,12 +100,6 @@ impl Layout {
         let regular = file.metadata().called(|| format!("fstat({path:?})"))?.is_file();
         if regular { Ok(file) } else { Err(error!("{path} is not a regular file")) }
     }
-}
-
-fn bounded(file: File, most: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(most).read_to_end(&mut bytes).called(|| "read".into())?;
-    Ok(bytes)
 }
 
 /// The name that an entry of index.json has.

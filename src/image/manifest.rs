@@ -72,6 +72,8 @@ pub struct Image {
     pub id: Descriptor,
     /// Its configuration.
     pub config: ImageConfiguration,
+    /// The same as it is.
+    pub config_json: Vec<u8>,
     /// From the lowest to the topmost.
     pub layers: Vec<LayerBlob>,
 }
@@ -182,8 +184,8 @@ pub fn image(manifest: &Descriptor, get: &dyn Fn(&Descriptor) -> Result<Vec<u8>>
         return Err(error!("its configuration is of type {}", id.media_type()));
     }
     let at = |e: Error| e.at(format!("configuration {}", id.digest()));
-    let bytes = get(&id).map_err(at)?;
-    let config: ImageConfiguration = parse(&bytes).map_err(at)?;
+    let config_json = get(&id).map_err(at)?;
+    let config: ImageConfiguration = parse(&config_json).map_err(at)?;
     if config.rootfs().typ() != "layers" {
         return Err(error!("rootfs of type {:?} is not known", config.rootfs().typ()));
     }
@@ -199,7 +201,7 @@ pub fn image(manifest: &Descriptor, get: &dyn Fn(&Descriptor) -> Result<Vec<u8>>
         .zip(diff_ids)
         .enumerate()
         .map(|(n, (layer, diff_id))| self::layer(layer, diff_id).map_err(|e| e.at(format!("layers[{n}]"))));
-    Ok(Image { manifest: manifest.clone(), id, layers: layers.collect::<Result<_>>()?, config })
+    Ok(Image { manifest: manifest.clone(), id, layers: layers.collect::<Result<_>>()?, config, config_json })
 }
 
 fn manifest(

@@ -34,7 +34,8 @@ pub fn document(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>>
     if descriptor.size() > DOCUMENT {
         return Err(error!("it has {} bytes (at most {DOCUMENT})", descriptor.size()));
     }
-    let mut bytes = Vec::new();
+    // Room for the end as well: two reads instead of a series of pieces that grow.
+    let mut bytes = Vec::with_capacity(descriptor.size() as usize + 1);
     source.open(descriptor, 0)?.take(descriptor.size() + 1).read_to_end(&mut bytes).map_err(super::archive::told)?;
     if bytes.len() as u64 != descriptor.size() {
         return Err(error!("the blob does not have {} bytes", descriptor.size()));

@@ -29,7 +29,10 @@ use crate::setup::program::Inherited;
 use crate::setup::rootfs::Way;
 use crate::state::status::boot;
 use crate::state::store::CONFIGURATION;
+use crate::sys::file::{self, End};
 use crate::sys::process::signal_name;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use std::path::Path;
 use std::time::SystemTime;
@@ -115,7 +118,7 @@ fn prepare(
     let id = here::new_id()?;
     let directory = store.path().join("containers").join(&id);
     let layers = store.layers(image)?;
-    let account = |path: &str| crate::image::store::file(&layers, path);
+    let accounts = crate::image::store::files(&layers, &["etc/passwd", "etc/group"])?;
     let runtime = runtime_store(invocation)?;
     let configured = docker::configure(
         &image.config,
@@ -124,8 +127,8 @@ fn prepare(
             id: &id,
             rootfs: Path::new("rootfs"),
             directory: &directory,
-            passwd: &account("etc/passwd")?,
-            group: &account("etc/group")?,
+            passwd: &accounts[0],
+            group: &accounts[1],
             caller,
             hostname: &hostname()?,
             arch: here::ARCH,
@@ -269,12 +272,12 @@ fn hostname() -> Result<String> {
 }
 
 /// The largest file of the host that is read, in bytes.
-const LARGEST: u64 = 16 << 20;
+const LARGEST: usize = 16 << 20;
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read;
-    let wrong = |e: std::io::Error| error!("{}: {}", path.display(), crate::error::io_words(&e));
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)).map_err(wrong)?;
-    if bytes.len() as u64 > LARGEST { Err(error!("{}: more than {LARGEST} bytes", path.display())) } else { Ok(bytes) }
+    let wrong = |errno: Errno| error!("{}: {}", path.display(), crate::error::io_words(&errno.into()));
+    // To an empty read: it may be a pipe, or a file of procfs.
+    let read = |file| file::read_rest(file, End::Nothing, 0, LARGEST);
+    let bytes = file::open(path, OFlag::O_RDONLY).and_then(read).map_err(wrong)?;
+    if bytes.len() > LARGEST { Err(error!("{}: more than {LARGEST} bytes", path.display())) } else { Ok(bytes) }
 }

@@ -133,6 +133,11 @@ impl Containers {
                 .hint(format!("`chmod 700 {}`, if all in it is to be trusted", store.display())));
         }
         let below = |name: &str| -> Result<OwnedFd> {
+            // Nearly always it is there.
+            match openat(&top, name, DIRECTORY, Mode::empty()) {
+                Err(Errno::ENOENT) => {}
+                opened => return Ok(opened.called(|| format!("openat({:?})", store.join(name)))?),
+            }
             match mkdirat(&top, name, Mode::S_IRWXU) {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(errno) => Err(errno).called(|| format!("mkdirat({:?})", store.join(name)))?,
@@ -364,12 +369,17 @@ impl Container {
     pub fn save(&self, record: &Record) -> Result<()> {
         let aside = ".record";
         let _ = unlinkat(&self.dir, aside, UnlinkatFlags::NoRemoveDir);
-        let file = self.write(aside, &record.to_bytes(), Mode::from_bits_truncate(0o600))?;
-        if record.removal == Removal::Kept {
-            file.sync_data().called(|| format!("fdatasync({:?})", self.path.join(aside)))?;
-        }
+        self.write_record(aside, record)?;
         Ok(renameat(&self.dir, aside, &self.dir, RECORD)
             .called(|| format!("renameat({:?}, {RECORD:?})", self.path.join(aside)))?)
+    }
+
+    fn write_record(&self, name: &str, record: &Record) -> Result<()> {
+        let file = self.write(name, &record.to_bytes(), Mode::from_bits_truncate(0o600))?;
+        if record.removal == Removal::Kept {
+            file.sync_data().called(|| format!("fdatasync({:?})", self.path.join(name)))?;
+        }
+        Ok(())
     }
 
     /// Makes a new file beside the record, such as `hosts`.
@@ -394,7 +404,8 @@ impl Container {
 
     fn fill(&self, making: &Making) -> Result<()> {
         self.write(IMAGE, format!("{}\n", making.image).as_bytes(), Mode::from_bits_truncate(0o600))?;
-        self.save(making.record)?;
+        // In place: nobody sees the directory yet.
+        self.write_record(RECORD, making.record)?;
         let rootfs = self.subdirectory("rootfs")?;
         match making.ground {
             Ground::Overlay => {

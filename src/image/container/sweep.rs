@@ -20,9 +20,9 @@ impl Containers {
     /// Removes what is left of killed processes; how many directories that were.
     pub fn sweep(&self, lives: Lives) -> Result<usize> {
         let transient = self.entries()?.into_iter().filter(|name| name.starts_with(TRANSIENT));
-        let over = names_in(self.at_end.as_fd())?.into_iter();
+        let marks = names_in(self.at_end.as_fd())?;
         let mut removed = 0;
-        for name in transient.chain(over) {
+        for name in transient.chain(marks.iter().cloned()) {
             let Some(found) = self.open_entry(&name)? else { continue };
             if !is_over(&found, lives) {
                 continue;
@@ -39,15 +39,15 @@ impl Containers {
                 removed += usize::from(self.remove(&found)?);
             }
         }
-        self.sweep_names()?;
+        self.sweep_names(&marks)?;
         Ok(removed)
     }
 
     /// Names, and marks, of what does not exist.
-    fn sweep_names(&self) -> Result<()> {
+    fn sweep_names(&self, marks: &[String]) -> Result<()> {
         let nobodys = |name: &String| self.id_of(name).is_ok_and(|id| id.is_some_and(|id| !self.exists(&id)));
         let past = |id: &String| !self.exists(id);
-        let (names, marks) = (names_in(self.names.as_fd())?, names_in(self.at_end.as_fd())?);
+        let names = names_in(self.names.as_fd())?;
         if !names.iter().any(nobodys) && !marks.iter().any(past) {
             return Ok(());
         }

@@ -92,12 +92,18 @@ impl Store {
         name: Option<&str>,
         progress: &dyn Progress,
     ) -> Result<Stored> {
+        self.distrust()?;
         let held = self.hold()?;
+        let unsynced = self.unsynced()?;
         self.sweep(Sweep::Old)?;
         let pull = Pull { source, progress, cancelled: AtomicBool::new(false) };
-        let image = self.documents(&pull, top, platform)?;
         let budget = Budget::new(&self.limits);
-        self.layers_in(&pull, &image, &budget)?;
+        let image = self.documents(&pull, top, platform);
+        let image = image.and_then(|image| self.layers_in(&pull, &image, &budget).map(|()| image));
+        // Also what came of a pull that failed: it stays. The first error is the one to be told.
+        let synced = self.sync(unsynced);
+        let image = image?;
+        synced?;
         let manifest = plain(&image)?;
         self.name(&manifest, name, Some(top.digest().as_ref()))?;
         let stored = self.stored(&manifest)?;

@@ -9,7 +9,8 @@
 use super::super::put::is_directory;
 use super::super::{archive, marks};
 use crate::error::Result;
-use crate::sys::{Called, file};
+use crate::sys::Called;
+use crate::sys::file::{self, End};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, fstatat};
@@ -99,18 +100,20 @@ impl Below {
 /// The most that is read of an image's `/etc/passwd` or `/etc/group`.
 const ACCOUNTS: u64 = 4 << 20;
 
-/// The whole of a small file of an image, given by its layers from the lowest to the topmost: `etc/passwd`. Empty where there is none, or no regular one.
-pub fn file(layers: &[PathBuf], path: &str) -> Result<Vec<u8>> {
+/// Small files of an image, whole: `etc/passwd`. The layers are given from the lowest to the topmost. Empty where there is none, or no regular one.
+pub fn files(layers: &[PathBuf], paths: &[&str]) -> Result<Vec<Vec<u8>>> {
     let below = Below::open(layers)?;
+    paths.iter().map(|path| one(&below, path)).collect()
+}
+
+fn one(below: &Below, path: &str) -> Result<Vec<u8>> {
     let parts: Vec<Vec<u8>> = path.split('/').map(|part| part.as_bytes().to_vec()).collect();
     let Found::Other(index, found) = below.find(&parts)? else { return Ok(Vec::new()) };
     if found.st_mode & libc::S_IFMT != libc::S_IFREG {
         return Ok(Vec::new());
     }
-    let mut bytes = Vec::new();
-    let file = std::fs::File::from(below.fetch(index, path.as_bytes(), OFlag::O_RDONLY)?);
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, ACCOUNTS + 1), &mut bytes)
-        .called(|| format!("read({path:?})"))?;
+    let opened = below.fetch(index, path.as_bytes(), OFlag::O_RDONLY)?;
+    let bytes = file::read_rest(opened, End::Less, 4096, ACCOUNTS as usize).called(|| format!("read({path:?})"))?;
     match bytes.len() as u64 > ACCOUNTS {
         true => Err(crate::error!("the image's /{path} has more than {ACCOUNTS} bytes")),
         false => Ok(bytes),

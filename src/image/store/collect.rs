@@ -9,7 +9,7 @@ use super::super::digest::Digest;
 use super::images::{Force, Stored};
 use super::index::{name_of, take_name};
 use super::stage::{Sweep, remove};
-use super::{Hold, Store};
+use super::{Hold, Store, names};
 use crate::error;
 use crate::error::Result;
 use crate::sys::Called;
@@ -120,7 +120,7 @@ impl Store {
     }
 
     /// Removes blobs and layers that no image names. Returns how many bytes they had.
-    fn collect(&self, _alone: &Hold) -> Result<u64> {
+    pub(super) fn collect(&self, _alone: &Hold) -> Result<u64> {
         let (mut blobs, mut layers) = (HashSet::new(), HashSet::new());
         for image in self.images()? {
             blobs.insert(Digest::parse(image.manifest.digest().as_ref())?.hex);
@@ -153,16 +153,6 @@ impl Store {
         }
         Ok(freed)
     }
-}
-
-fn names(directory: &std::path::Path) -> Result<Vec<String>> {
-    let listed = match fs::read_dir(directory) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        listed => listed.called(|| format!("open({directory:?})"))?,
-    };
-    let name =
-        |entry: std::io::Result<fs::DirEntry>| entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    Ok(listed.map(name).collect::<std::io::Result<_>>().called(|| format!("getdents64({directory:?})"))?)
 }
 
 /// Bytes that a tree takes on the disk; what cannot be read counts as nothing.

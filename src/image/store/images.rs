@@ -45,6 +45,8 @@ pub struct StoredLayer {
     pub chain: Digest,
     /// Bytes of the archive in the blob.
     pub archive: u64,
+    /// Nothing below it shows through. `None`: it is not unpacked yet, if another tool put the image here.
+    pub alone: Option<bool>,
 }
 
 impl Stored {
@@ -86,12 +88,13 @@ impl Store {
     /// All images, in the order of index.json; those without a name too.
     pub fn images(&self) -> Result<Vec<Stored>> {
         let mut seen: Vec<Descriptor> = Vec::new();
-        for entry in self.layout().entries()? {
+        let entries = self.layout().entries()?;
+        for entry in &entries {
             if !seen.iter().any(|known| known.digest() == entry.digest()) {
-                seen.push(entry);
+                seen.push(entry.clone());
             }
         }
-        seen.iter().map(|entry| self.stored(entry)).collect()
+        seen.iter().map(|entry| self.among(&entries, entry)).collect()
     }
 
     /// The image that is meant: a full or familiar name, `NAME@DIGEST`, an id or 4 digits or more of one. `None`: there is none.
@@ -109,7 +112,7 @@ impl Store {
             })
         };
         if let Some(entry) = named.or_else(by_digest) {
-            return self.stored(entry).map(Some);
+            return self.among(&entries, entry).map(Some);
         }
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
         if hex.len() < 4 || hex.len() > 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
@@ -149,7 +152,8 @@ impl Store {
                 let e = error!("layer {} of image {} is not in the store", layer.chain, image.id);
                 return Err(e.hint("pull or load the image again"));
             }
-            if self.known(&layer.chain)?.alone {
+            let alone = layer.alone.map_or_else(|| self.known(&layer.chain).map(|known| known.alone), Ok);
+            if alone? {
                 paths.clear();
             }
             paths.push(diff);
@@ -211,12 +215,16 @@ impl Store {
 
     /// All that is known of the image with this manifest.
     pub(super) fn stored(&self, manifest: &Descriptor) -> Result<Stored> {
+        self.among(&self.layout().entries()?, manifest)
+    }
+
+    /// The same, with the entries of index.json at hand.
+    fn among(&self, entries: &[Descriptor], manifest: &Descriptor) -> Result<Stored> {
         let at = |e: crate::error::Error| e.at(format!("image {}", manifest.digest()));
         let get = |descriptor: &Descriptor| source::document(self.layout(), descriptor);
         let image = manifest::image(manifest, &get).map_err(at)?;
-        let config_json = get(&image.id).map_err(at)?;
         let (mut names, mut digests) = (Vec::new(), Vec::new());
-        for entry in self.layout().entries()?.iter().filter(|entry| entry.digest() == manifest.digest()) {
+        for entry in entries.iter().filter(|entry| entry.digest() == manifest.digest()) {
             let Some(name) = name_of(entry) else { continue };
             if !name.contains('@') {
                 names.push(name.to_owned());
@@ -227,14 +235,15 @@ impl Store {
             }
         }
         let layers = chains(&image.layers).into_iter().zip(image.layers).map(|(chain, blob)| {
-            // Not unpacked yet, if another tool put the image here.
-            let archive = self.known(&chain).map_or(0, |known| known.archive);
-            StoredLayer { blob, chain, archive }
+            let known = self.known(&chain).ok();
+            let (archive, alone) = known.map_or((0, None), |known| (known.archive, Some(known.alone)));
+            StoredLayer { blob, chain, archive, alone }
         });
         let mut manifest = manifest.clone();
         manifest.set_annotations(None);
         let id = Digest::parse(image.id.digest().as_ref())?;
-        Ok(Stored { layers: layers.collect(), id, config: image.config, config_json, names, digests, manifest })
+        let (config, config_json) = (image.config, image.config_json);
+        Ok(Stored { layers: layers.collect(), id, config, config_json, names, digests, manifest })
     }
 }
 

@@ -32,6 +32,11 @@ impl Store {
         Ok(attempt(open(&self.path.join("lock"))?)?.map(Hold))
     }
 
+    /// The same, but it waits for all who hold the store.
+    pub(super) fn at_last_alone(&self) -> Result<Hold> {
+        Ok(Hold(wait(open(&self.path.join("lock"))?, FlockArg::LockExclusive)?))
+    }
+
     pub(super) fn index_lock(&self) -> Result<Hold> {
         Ok(Hold(wait(open(&self.path.join("index.lock"))?, FlockArg::LockExclusive)?))
     }

@@ -7,6 +7,7 @@
 //!   layers/CHAINID/layer.json                     what is known of it
 //!   containers/ID/image                           who uses an image: holds the digest of its manifest or its id
 //!   tmp/blob-HEX  tmp/layer-CHAINID/              what is being made, each locked by whoever makes it
+//!   tmp/unsynced-BOOT-…                           a pull has written what is not on the disk yet
 //!   lock  index.lock
 //! ```
 //!
@@ -16,7 +17,7 @@
 //!
 //! Everything becomes visible by one rename(2), after the verdict. A blob or layer that is there is whole, so a pull that was killed goes on
 //! where it stood. Whoever makes something holds its flock(2); the kernel drops it when the process dies, however it dies, so what is
-//! locked is being made, and what is not is left over. `add` pulls and unpacks (`fetch`, `stage`, `settle`), `images` is all that asks and
+//! locked is being made, and what is not is left over. What has a name is on the disk (`disk`). `add` pulls and unpacks (`fetch`, `stage`, `settle`), `images` is all that asks and
 //! forgets, `collect` removes what nobody names.
 //!
 //! What goes wrong: two pulls of one layer; a collector that removes what a pull has just found; a kill between any two calls.
@@ -24,6 +25,7 @@
 mod add;
 mod below;
 mod collect;
+mod disk;
 mod fetch;
 mod images;
 mod index;
@@ -33,7 +35,7 @@ mod settle;
 mod stage;
 
 pub use add::{Event, Progress, Silent};
-pub use below::file;
+pub use below::files;
 pub use collect::{Removed, Which};
 pub use images::{Force, Line, Stored, StoredLayer};
 pub use lock::Hold;
@@ -141,6 +143,17 @@ fn make(path: &Path) -> Result<()> {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         made => Ok(made.called(|| format!("mkdir({path:?}, 0700)"))?),
     }
+}
+
+/// What is in a directory; nothing where there is none.
+fn names(directory: &Path) -> Result<Vec<String>> {
+    let listed = match fs::read_dir(directory) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.called(|| format!("open({directory:?})"))?,
+    };
+    let name =
+        |entry: std::io::Result<fs::DirEntry>| entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    Ok(listed.map(name).collect::<std::io::Result<_>>().called(|| format!("getdents64({directory:?})"))?)
 }
 
 /// Writes a small file so that it is whole or not there. `temporary` is a name that nobody else uses.
