@@ -7,7 +7,7 @@ use crate::trees;
 pub const PODMAN: &str = "podman run --rm --network=host --cgroup-parent /$ID";
 
 #[test]
-fn an_image_from_scratch_and_one_of_many_steps() {
+fn steps_from_scratch() {
     let (p, real) = (place!("buildah", "podman", "runc", "conmon"), Real::start(Speaks::Http, Wants::Nothing));
     trees::write(&p);
     p.slim();

@@ -6,7 +6,7 @@ use crate::trees;
 pub const DOCKER: &str = "docker run --rm --network=host";
 
 #[test]
-fn an_import_and_an_image_of_many_steps() {
+fn steps_from_an_import() {
     let (p, real) = (place!("docker", "dockerd", "ctr"), Real::start(Speaks::Http, Wants::Nothing));
     let _daemon = match p.dockerd() {
         Ok(daemon) => daemon,

@@ -24,6 +24,8 @@ events_logger = "file"
 lock_type = "file"
 tmp_dir = "HOME/podman/tmp"
 "#;
+
+/// A `runroot` of more than 50 characters makes the end of each container take 20 s: tests with podman have short names.
 const STORAGE: &str = r#"[storage]
 driver = "overlay"
 graphroot = "HOME/podman/store"

@@ -5,7 +5,7 @@ use crate::docker::DOCKER;
 use crate::registry::{PASSWORD, Real, Speaks, Wants};
 
 #[test]
-fn pulled_pushed_back_and_run_by_others() {
+fn there_and_back() {
     let p = place!("skopeo", "podman", "runc", "conmon", "docker", "dockerd", "openssl", "htpasswd");
     let real = Real::start(Speaks::Https, Wants::Login);
     // Each finds the certificate in its own directory below /etc: nobody is told to trust blindly.
