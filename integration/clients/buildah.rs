@@ -29,4 +29,14 @@ fn steps_from_scratch() {
     assert_eq!(pulled.out.matches(": Already exists\n").count(), 1, "{}", pulled.tell());
     assert!(pulled.out.matches(": Pull complete\n").count() > 4, "{}", pulled.tell());
     trees::compare(&p, &format!("{host}/steps:1"), PODMAN);
+
+    // Without the registry, in both forms of an archive.
+    for format in ["oci", "docker"] {
+        let moved = p.apart(&format!(
+            "podman rmi -f {host}/steps:1
+             corten save --format {format} {host}/steps:1 | podman load
+             {PODMAN} {host}/steps:1"
+        ));
+        moved.stdout_has("hello two words from /t/kept: by default\n");
+    }
 }

@@ -24,10 +24,9 @@ fn steps_from_an_import() {
     trees::compare(&p, &format!("{host}/steps:1"), DOCKER);
 
     // From one to the other through a pipe, and back.
-    p.shell("docker tag $(docker images -q | head -n1) one:1; docker save one:1 | corten load")
+    p.shell(&format!("docker tag {host}/steps:1 one:1; docker save one:1 | corten load"))
         .stdout("Loaded image: one:1\n");
-    let ids = "corten images -q --no-trunc one:1; docker images -q --no-trunc one:1";
-    let ids = p.shell(ids);
+    let ids = p.shell("corten images -q --no-trunc one:1; docker images -q --no-trunc one:1");
     assert!(ids.lines().len() == 2 && ids.lines()[0] == ids.lines()[1], "{}", ids.tell());
     p.shell("corten tag one:1 two:1; corten save two:1 | docker load").stdout("Loaded image: two:1\n");
     p.shell("docker run --rm --network=host two:1").stdout("hello two words from /t/kept: by default\n");

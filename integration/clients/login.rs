@@ -33,7 +33,7 @@ fn there_and_back() {
 
     let pushed = p.apart(&format!("corten tag {name} {back}; corten push {back}")).text().to_owned();
     assert!(pushed.contains("12: digest: sha256:"), "{pushed}");
-    // With the login that Corten has kept.
+    // With the login that Corten has kept, like everybody below.
     let digest = p.apart(&format!("skopeo inspect --format '{{{{.Digest}}}}' docker://{back}")).text().to_owned();
     assert!(pushed.contains(&format!("12: digest: {digest} ")), "{digest}: {pushed}");
     p.apart(&format!("podman pull -q {back}; podman pull -q {host}/back/debian@{digest}"));
