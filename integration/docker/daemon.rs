@@ -3,6 +3,7 @@
 //! The daemon runs in a directory of its own, with a runtime that keeps the config.json it is given and then fails: no container is ever started. By hand:
 //! `dockerd --data-root D --exec-root E -H unix://S --add-runtime keep=./keep.sh`, then `docker -H unix://S run --runtime keep …`.
 
+use crate::dockerd::Dockerd;
 use corten::docker::configure::Other;
 use corten::docker::{Facts, Options, arguments, configure, here};
 use corten::input::overrides::Caller;
@@ -10,43 +11,19 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nweb:x:1000:100::/home/web:/bin/sh\n";
 const GROUP: &str = "root:x:0:\nusers:x:100:\nvideo:x:44:web\n";
 
+/// Its containers are never started.
 struct Daemon {
+    dockerd: Dockerd,
     directory: tempfile::TempDir,
-    process: Child,
-    cgroup: String,
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // SIGTERM lets it end its own containerd.
-        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
-        let _ = self.process.wait();
-        // What it leaves behind: the host's network namespace as a mount, and its cgroups.
-        let _ = Command::new("umount").arg(self.directory.path().join("exec/netns/default")).status();
-        let _ = Command::new("sh")
-            .args(["-c", &format!("rmdir /sys/fs/cgroup/{0} /sys/fs/cgroup/*/{0} 2>/dev/null", self.cgroup)])
-            .status();
-    }
 }
 
 impl Daemon {
     fn start() -> Result<Daemon, String> {
-        for program in ["dockerd", "docker", "containerd"] {
-            let found =
-                Command::new("sh").args(["-c", &format!("command -v {program}")]).stdout(Stdio::null()).status();
-            if !found.is_ok_and(|status| status.success()) {
-                return Err(format!("{program} is not installed"));
-            }
-        }
-        if !nix::unistd::geteuid().is_root() {
-            return Err("only root can run dockerd".to_owned());
-        }
         let directory = tempfile::tempdir().map_err(|e| e.to_string())?;
         let at = |name: &str| directory.path().join(name);
         let keep = at("keep.sh");
@@ -59,48 +36,12 @@ impl Daemon {
         std::fs::set_permissions(&keep, std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .map_err(|e| e.to_string())?;
         let cgroup = format!("corten-docker-{}", std::process::id());
-        let configuration = json!({
-            "data-root": at("data"), "exec-root": at("exec"), "pidfile": at("pid"),
-            "hosts": [format!("unix://{}", at("sock").display())],
-            "storage-driver": "vfs", "exec-opts": ["native.cgroupdriver=cgroupfs"], "cgroup-parent": cgroup,
-            "runtimes": {"keep": {"path": keep}}, "default-runtime": "keep", "bridge": "none", "iptables": false,
-        });
-        std::fs::write(at("daemon.json"), configuration.to_string()).map_err(|e| e.to_string())?;
-        let log = std::fs::File::create(at("log")).map_err(|e| e.to_string())?;
-        let process = Command::new("dockerd")
-            .arg("--config-file")
-            .arg(at("daemon.json"))
-            .stderr(log)
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(|e| e.to_string())?;
-        let daemon = Daemon { process, cgroup, directory };
-        let begin = Instant::now();
-        while !daemon.docker(&["version"]).is_ok_and(|out| out.contains("Server")) {
-            if begin.elapsed() > Duration::from_secs(60) {
-                let log = std::fs::read_to_string(daemon.directory.path().join("log")).unwrap_or_default();
-                return Err(format!("dockerd does not come up here: {}", log.lines().last().unwrap_or_default()));
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        let settings =
+            json!({"storage-driver": "vfs", "runtimes": {"keep": {"path": keep}}, "default-runtime": "keep"});
+        let dockerd = Dockerd::start(Command::new("dockerd"), directory.path(), &cgroup, &settings)?;
+        let daemon = Daemon { dockerd, directory };
         daemon.import()?;
         Ok(daemon)
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new("docker");
-        command
-            .arg("-H")
-            .arg(format!("unix://{}", self.directory.path().join("sock").display()))
-            .current_dir("/tmp")
-            .env("MINE", "m");
-        command
-    }
-
-    fn docker(&self, words: &[&str]) -> Result<String, String> {
-        let out = self.command().args(words).stdin(Stdio::null()).output().map_err(|e| e.to_string())?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if out.status.success() { Ok(text(&out.stdout)) } else { Err(text(&out.stderr)) }
     }
 
     /// An image with nothing but users.
@@ -111,7 +52,7 @@ impl Daemon {
         std::fs::write(root.join("etc/group"), GROUP).map_err(|e| e.to_string())?;
         let tar = Command::new("tar").arg("-C").arg(&root).args(["-c", "."]).output().map_err(|e| e.to_string())?;
         let changes = ["ENV FOO=image BAR=bar", "WORKDIR /srv", "ENTRYPOINT [\"/e\"]", "CMD [\"c\"]"];
-        let mut command = self.command();
+        let mut command = self.dockerd.client();
         command.arg("import");
         for change in changes {
             command.arg("-c").arg(change);
@@ -129,8 +70,10 @@ impl Daemon {
     fn configuration(&self, words: &[&str]) -> Value {
         let kept = self.directory.path().join("kept.json");
         let _ = std::fs::remove_file(&kept);
-        let why = self.docker(&[&["run", "--rm"], words].concat()).unwrap_err();
-        let text = std::fs::read(&kept).unwrap_or_else(|_| panic!("{words:?}: {why}"));
+        let mut run = self.dockerd.client();
+        let why = run.args(["run", "--rm"]).args(words).env("MINE", "m").stdin(Stdio::null()).output().unwrap();
+        let text =
+            std::fs::read(&kept).unwrap_or_else(|_| panic!("{words:?}: {}", String::from_utf8_lossy(&why.stderr)));
         serde_json::from_slice(&text).unwrap()
     }
 }
