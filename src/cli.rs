@@ -212,11 +212,12 @@ pub fn asks_trace(words: &[OsString]) -> bool {
 }
 
 /// What create and run share, from runc.
-fn bundle_options() -> [Arg; 6] {
+fn bundle_options() -> [Arg; 7] {
     [
         path("bundle", "Directory of the bundle [the current one]").short('b').value_name("DIR"),
         path("console-socket", "Socket that receives the terminal's master end").value_name("SOCKET"),
         path("pid-file", "File for the pid of the first process").value_name("FILE"),
+        path("pidfd-socket", "Socket that receives a pidfd of the first process").value_name("SOCKET"),
         flag("no-pivot", "Move and chroot instead of pivot_root (for a root on a ramdisk)"),
         flag("no-new-keyring", "Keep the caller's session keyring"),
         value("preserve-fds", "Pass N more descriptors on, from 3")
@@ -288,6 +289,7 @@ fn exec(command: Command) -> Command {
             path("process", "Take the process from this JSON file").short('p').value_name("FILE"),
             flag("detach", "Return when the program runs").short('d'),
             path("pid-file", "File for its pid").value_name("FILE"),
+            path("pidfd-socket", "Socket that receives a pidfd of it").value_name("SOCKET"),
             value("process-label", "SELinux label").value_name("LABEL"),
             value("apparmor", "AppArmor profile").value_name("PROFILE"),
             flag("no-new-privs", "Forbid gaining privileges by execve"),
@@ -600,7 +602,7 @@ fn id_first(words: &[OsString], verb: &str, args: ArgMatches) -> Result<ArgMatch
 /// Go's flag parser, and so runc's callers, take one dash before a long option (`-no-subreaper`, `-bundle`); clap would read letters.
 /// Not where arguments follow: a program has options of its own.
 fn double_dashes(words: Vec<OsString>) -> Vec<OsString> {
-    const KNOWN: [&str; 9] = [
+    const KNOWN: [&str; 10] = [
         "bundle",
         "console-socket",
         "detach",
@@ -609,6 +611,7 @@ fn double_dashes(words: Vec<OsString>) -> Vec<OsString> {
         "no-pivot",
         "no-subreaper",
         "pid-file",
+        "pidfd-socket",
         "preserve-fds",
     ];
     let has_arguments = words.iter().any(|word| word == "--" || word.to_str().is_some_and(|w| w.starts_with("--name")));

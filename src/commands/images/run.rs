@@ -196,6 +196,7 @@ fn prepare(
         root,
         console: console(&invocation.args, bundle.config.process.as_ref()),
         pid_file: None,
+        pidfd_socket: None,
         keyring: label::Keyring::New,
         way: Way::Pivot,
         inherited: Inherited::default(),
