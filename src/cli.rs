@@ -428,7 +428,9 @@ fn spec(command: Command) -> Command {
 
 fn unpack(command: Command) -> Command {
     command
-        .arg(Arg::new("image").value_name("oci:DIR[:TAG]").required(true).help("An image in an OCI image layout"))
+        .arg(Arg::new("image").value_name("IMAGE").required(true).help(
+            "An image of the store, or at a path: oci:DIR[:TAG], docker-archive:FILE[:NAME], oci-archive:FILE[:NAME]",
+        ))
         .arg(
             Arg::new("bundle")
                 .value_name("BUNDLE")
@@ -436,7 +438,10 @@ fn unpack(command: Command) -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("The directory to make"),
         )
-        .after_help("Example:\n  corten unpack oci:/srv/images/busybox:latest /srv/web && corten run -b /srv/web web")
+        .after_help(
+            "Examples:\n  corten unpack debian:12 /srv/web && corten run -b /srv/web web\n  \
+             corten unpack oci:/srv/images/busybox:latest /srv/web",
+        )
 }
 
 fn explain(command: Command) -> Command {
