@@ -81,6 +81,8 @@ pub enum Stop {
         text: String,
         /// The verb, if one was named.
         verb: Option<String>,
+        /// What `run` was about.
+        form: Form,
     },
 }
 
@@ -120,6 +122,8 @@ fn program<'a>(verbs: impl Iterator<Item = &'a Verb>) -> Command {
         .override_usage("corten [OPTIONS] <VERB> …")
         .subcommand_required(true)
         .disable_help_subcommand(true)
+        // Given twice, the last counts, as in Go: `-i -it`.
+        .args_override_self(true)
         .subcommand_help_heading("Verbs")
         .subcommand_value_name("VERB")
         .after_help(
@@ -371,6 +375,7 @@ fn docker_ps(command: Command) -> Command {
                 .value_name("KEY=VALUE"),
             flag("quiet", "Only ids").short('q'),
             flag("no-trunc", "Cut nothing off"),
+            flag("size", "Also what each has written, and with its image").short('s'),
             flag("latest", "The one that was made last, whatever it does").short('l'),
             value("last", "The N that were made last, whatever they do").short('n').value_name("N").value_parser(value_parser!(usize)),
         ])
@@ -410,6 +415,7 @@ fn docker_inspect(command: Command) -> Command {
         .args([
             value("format", "json, or a template: '{{.State.Pid}}'").short('f').value_name("FORMAT"),
             kind,
+            flag("size", "Of containers also what they have written: SizeRw, and with the image SizeRootFs").short('s'),
             id().value_name("ID | IMAGE").num_args(1..).help("Containers and images"),
         ])
         .after_help("Examples:\n  corten inspect web | jq '.[0].cgroup'\n  corten inspect -f '{{.State.Pid}}' web")
@@ -461,7 +467,7 @@ pub fn parse(words: Vec<OsString>, decide: Decide) -> Result<Invocation, Stop> {
         Ok(form) => form,
         Err(e) => {
             let (global, verb) = (Box::new(guess_global(&words)), guess_verb(&words));
-            return Err(Stop::Usage { global, text: e.to_string(), verb });
+            return Err(Stop::Usage { global, text: e.to_string(), verb, form: Form::Image });
         }
     };
     let understood = match form {
@@ -486,11 +492,13 @@ pub fn parse(words: Vec<OsString>, decide: Decide) -> Result<Invocation, Stop> {
                     global: Box::new(guess_global(&words)),
                     text: "no verb given; `corten --help` lists them".to_owned(),
                     verb: None,
+                    form,
                 },
                 _ => Stop::Usage {
                     global: Box::new(guess_global(&words)),
                     text: plain(&error),
                     verb: guess_verb(&words),
+                    form,
                 },
             });
         }
@@ -515,8 +523,12 @@ pub fn parse(words: Vec<OsString>, decide: Decide) -> Result<Invocation, Stop> {
     if form == Form::Bundle && (verb == "run" || verb == "explain") {
         let checked = no_option(&words, &verb, &args)
             .and_then(|()| if args.contains_id("name") { Ok(args) } else { id_first(&words, &verb, args) });
-        args =
-            checked.map_err(|text| Stop::Usage { global: Box::new(global.clone()), text, verb: Some(verb.clone()) })?;
+        args = checked.map_err(|text| Stop::Usage {
+            global: Box::new(global.clone()),
+            text,
+            verb: Some(verb.clone()),
+            form,
+        })?;
     }
     Ok(Invocation { global, verb, form, args, began: (0, 0) })
 }
@@ -763,7 +775,7 @@ mod tests {
 
     #[test]
     fn an_unknown_flag_is_refused_and_the_log_is_still_known() {
-        let Err(Stop::Usage { global, text, verb }) =
+        let Err(Stop::Usage { global, text, verb, .. }) =
             understand(words("corten --log /l --log-format=json run --gpus all web"))
         else {
             panic!("accepted")

@@ -8,5 +8,7 @@
 mod ends;
 mod kit;
 mod lists;
+mod options;
 mod runs;
 mod shows;
+mod volumes;

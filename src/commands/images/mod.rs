@@ -29,6 +29,7 @@ pub mod pull;
 mod push;
 mod rows;
 pub mod run;
+mod size;
 pub mod verbs;
 
 use super::delete::{self, Force};
@@ -45,7 +46,7 @@ use crate::image::store::{self, Silent, Store, Stored};
 use crate::state::status::{self, Status};
 use crate::state::store::{Entry, Store as Runtime};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where images are: `--store`, `CORTEN_STORE`, or `/var/lib/corten`.
 pub fn store_path(invocation: &Invocation) -> PathBuf {
@@ -156,6 +157,7 @@ fn find_running(containers: &Containers, runtime: &Runtime, word: &str) -> Resul
     Ok(docker::configure::Other {
         name: word.to_owned(),
         pid: init.pid,
+        has_shm: config.mounts.iter().any(|mount| mount.destination == Path::new("/dev/shm")),
         hostname: config.hostname.unwrap_or(hostname),
         directory: image.map(|container| container.path().to_owned()),
     })

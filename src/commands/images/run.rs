@@ -9,7 +9,7 @@
 
 use super::{find_running, obtain, report, sweep};
 use crate::cli::Invocation;
-use crate::commands::create::{Foreground, check_console, console, make};
+use crate::commands::create::{console, make};
 use crate::commands::{delete, program_code, require_root, store as runtime_store};
 use crate::docker::configure::{Ended, Input};
 use crate::docker::{self, Before, Facts, Options, here};
@@ -31,6 +31,7 @@ use crate::state::status::boot;
 use crate::state::store::CONFIGURATION;
 use crate::sys::process::signal_name;
 use nix::sys::stat::Mode;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -56,6 +57,9 @@ fn begin(invocation: &Invocation) -> Result<u8> {
     if let Some(file) = before.cidfile.as_deref().filter(|file| file.symlink_metadata().is_ok()) {
         return Err(error!("--cidfile {}: the file is there already", file.display())
             .hint("the container that it names may still run; remove the file"));
+    }
+    if options.tty && wait::caller_terminal().is_none() {
+        return Err(error!("-t: the input device is not a TTY").hint("leave -t out where there is no terminal"));
     }
     let store = Store::open(&super::store_path(invocation))?;
     let containers = Containers::open(store.path())?;
@@ -132,14 +136,15 @@ fn prepare(
             kernel: host.kernel,
             processors: here::processors(),
             held: here::held(),
-            program: &std::env::current_exe().unwrap_or_default(),
+            program: &directory.join(PROGRAM),
             read: &|path| read(path),
             devices: &here::devices,
             container: &|word| find_running(containers, &runtime, word),
         },
     )?;
     report(invocation, &configured.warnings);
-    for directory in &configured.make {
+    // What is there may be a file, or a socket.
+    for directory in configured.make.iter().filter(|path| !path.exists()) {
         std::fs::create_dir_all(directory)
             .map_err(|e| error!("{}: {}", directory.display(), crate::error::io_words(&e)))?;
     }
@@ -168,12 +173,25 @@ fn prepare(
         let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         container.write(name, &file.content, Mode::from_bits_truncate(0o644)).map(drop)
     });
+    let program = || if options.init { copy_program(&directory.join(PROGRAM)) } else { Ok(()) };
+    let volumes = || {
+        configured.volumes.iter().try_for_each(|volume| {
+            let directory = container.directory(&volume.directory)?;
+            let filled = crate::image::volume::fill(&layers, &volume.place, directory.as_fd());
+            filled.map_err(|e| e.at(format!("the image's VOLUME {}", volume.place.display())))
+        })
+    };
     // What the runtime keeps goes with the program; `inspect` shows it afterwards.
     let kept = || match record.removal {
         Removal::AtEnd => Ok(()),
         Removal::Kept => container.write(CONFIGURATION, &configured.raw, Mode::from_bits_truncate(0o600)).map(drop),
     };
-    if let Err(e) = filled.and_then(|()| kept()).and_then(|()| input(configured.input)) {
+    if let Err(e) = filled
+        .and_then(|()| program())
+        .and_then(|()| volumes())
+        .and_then(|()| kept())
+        .and_then(|()| input(configured.input))
+    {
         let _ = containers.remove(&container);
         return Err(e);
     }
@@ -212,7 +230,6 @@ fn foreground(
     request: &Request,
     cidfile: Option<&Path>,
 ) -> Result<u8> {
-    check_console(&bundle, &invocation.args, Foreground::Yes)?;
     let signals = wait::block_signals()?;
     if let Some(file) = cidfile {
         write_cidfile(file, &request.id)?;
@@ -248,6 +265,17 @@ fn write_cidfile(file: &Path, id: &str) -> Result<()> {
     let made = std::fs::File::options().write(true).create_new(true).open(file);
     made.and_then(|mut made| made.write_all(id.as_bytes()))
         .map_err(|e| error!("--cidfile {}: {}", file.display(), crate::error::io_words(&e)))
+}
+
+/// The reaper of `--init`: this program, in the container's directory.
+const PROGRAM: &str = "docker-init";
+
+/// A copy: by now this program is executed from a mount that hangs nowhere (`sys::seal`), so that its own link leads to no path of the host; and what a container
+/// with the right to mount could write to must not be the host's.
+fn copy_program(to: &Path) -> Result<()> {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    let copied = std::fs::copy("/proc/self/exe", to).and_then(|_| std::fs::set_permissions(to, mode));
+    copied.map_err(|e| error!("--init: {}: {}", to.display(), crate::error::io_words(&e)))
 }
 
 /// Without `-i` a container has nothing to read.

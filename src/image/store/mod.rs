@@ -33,7 +33,7 @@ mod settle;
 mod stage;
 
 pub use add::{Event, Progress, Silent};
-pub use below::file;
+pub use below::{Below, Found, Within, file, join};
 pub use collect::{Removed, Which};
 pub use images::{Force, Line, Stored, StoredLayer};
 pub use lock::Hold;
