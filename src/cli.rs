@@ -481,9 +481,10 @@ pub fn parse(words: Vec<OsString>, decide: Decide) -> Result<Invocation, Stop> {
                 DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion, MissingSubcommand,
             };
             return Err(match error.kind() {
-                DisplayHelp if form == Form::Bundle && guess_verb(&words).as_deref() == Some("run") => {
-                    Stop::Text(error.to_string() + &image_help())
-                }
+                DisplayHelp if form == Form::Bundle => match guess_verb(&words).as_deref() {
+                    Some(verb @ ("run" | "explain")) => Stop::Text(error.to_string() + &image_help(verb)),
+                    _ => Stop::Text(error.to_string()),
+                },
                 DisplayHelp | DisplayVersion => Stop::Text(error.to_string()),
                 MissingSubcommand | DisplayHelpOnMissingArgumentOrSubcommand if asks_version(&words) => {
                     Stop::Text(version())
@@ -536,7 +537,7 @@ pub fn parse(words: Vec<OsString>, decide: Decide) -> Result<Invocation, Stop> {
 /// Which parser the words are for. Whoever names a bundle need not be asked for more.
 fn form(words: &[OsString], decide: Decide) -> crate::error::Result<Form> {
     match verb_at(words) {
-        Some(at) if words[at] == "run" && cfg!(feature = "image") => {
+        Some(at) if (words[at] == "run" || words[at] == "explain") && cfg!(feature = "image") => {
             let store = guess_value(words, "--store").map(PathBuf::from);
             decide(&words[at + 1..], store)
         }
@@ -545,11 +546,14 @@ fn form(words: &[OsString], decide: Decide) -> crate::error::Result<Form> {
 }
 
 #[cfg(feature = "image")]
-const RUN_IMAGE: Verb = ("run", "Create and start a container, and wait for it", run_image);
+const OF_IMAGES: [Verb; 2] = [
+    ("run", "Create and start a container, and wait for it", run_image),
+    ("explain", "Print the steps that make a container, and why", explain_image),
+];
 
 #[cfg(feature = "image")]
 fn image_matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
-    program([RUN_IMAGE].iter()).try_get_matches_from(words)
+    program(OF_IMAGES.iter()).try_get_matches_from(words)
 }
 
 #[cfg(not(feature = "image"))]
@@ -557,15 +561,15 @@ fn image_matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
     matches(words)
 }
 
-/// The other half of `run --help`.
+/// The other half of `run --help` and of `explain --help`.
 #[cfg(feature = "image")]
-fn image_help() -> String {
-    let asked = program([RUN_IMAGE].iter()).try_get_matches_from(["corten", "run", "--help"]);
+fn image_help(verb: &str) -> String {
+    let asked = program(OF_IMAGES.iter()).try_get_matches_from(["corten", verb, "--help"]);
     asked.err().map(|help| format!("\nWith an image:\n\n{help}")).unwrap_or_default()
 }
 
 #[cfg(not(feature = "image"))]
-fn image_help() -> String {
+fn image_help(_: &str) -> String {
     String::new()
 }
 
@@ -580,6 +584,16 @@ fn run_image(command: Command) -> Command {
             "Examples:\n  corten run --rm -it debian:12 bash\n  corten run -it --name web --network=host \\\n    \
              --mount type=bind,source=$PWD/src,target=/src --entrypoint /bin/sh debian:12",
         )
+}
+
+#[cfg(feature = "image")]
+fn explain_image(command: Command) -> Command {
+    command
+        .disable_help_flag(true)
+        .args(crate::docker::arguments())
+        .arg(flag("rootless", "Plan for an ordinary user (not in this version)"))
+        .override_usage("corten explain [OPTIONS] IMAGE [COMMAND [ARG…]]")
+        .after_help("Example:\n  corten explain -m 64m oci:/srv/images:debian sh | less -S")
 }
 
 /// Arguments may look like options, but only after the first that does not, or after `--`: what stands first and looks like one is an

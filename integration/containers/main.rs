@@ -6,6 +6,7 @@
 #![allow(clippy::zombie_processes)]
 
 mod ends;
+mod explains;
 mod kit;
 mod lists;
 mod options;

@@ -57,6 +57,8 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         "spec" => spec::spec(args),
         #[cfg(feature = "image")]
         "unpack" => unpack::unpack(invocation),
+        #[cfg(feature = "image")]
+        "explain" if invocation.form == Form::Image => images::explain::explain(invocation),
         "explain" => explain::explain(invocation),
         #[cfg(feature = "image")]
         other if crate::cli::images::is_verb(other) => images::verbs::run(invocation),

@@ -2,7 +2,7 @@
 //!
 //! | verb | file |
 //! |---|---|
-//! | `run` | `run` |
+//! | `run`, `explain` | `run`, `explain`; what they have in common is in `decide` |
 //! | `pull`, `push` | `pull`, `push`; `progress` shows how far they are |
 //! | `login`, `logout` | `login` |
 //! | `load`, `save` | `archive` |
@@ -15,7 +15,9 @@
 
 mod archive;
 pub mod containers;
+mod decide;
 pub mod documents;
+pub mod explain;
 mod history;
 pub mod inspect;
 mod list;

@@ -7,26 +7,24 @@
 //! What goes wrong: whoever is killed here leaves a directory and perhaps a running program. The directory is locked while somebody is at work
 //! with it, so the next command knows what nobody comes back for (`image::container`).
 
-use super::{find_running, obtain, report, sweep};
+use super::decide::{self, PROGRAM, Subject};
+use super::{obtain, report, sweep};
 use crate::cli::Invocation;
-use crate::commands::create::{console, make};
+use crate::commands::create::make;
 use crate::commands::{delete, program_code, require_root, store as runtime_store};
 use crate::docker::configure::{Ended, Input};
-use crate::docker::{self, Before, Facts, Options, here};
+use crate::docker::{self, Before, Options, here};
 use crate::error;
 use crate::error::{Error, Result};
-use crate::image::container::{self, Container, Containers, Ground, Making, Record, Removal};
+use crate::image::container::{self, Container, Containers, Making, Record, Removal};
 use crate::image::store::{Store, Stored};
 use crate::input::bundle::Bundle;
 use crate::input::host::Host;
 use crate::input::overrides::Caller;
 use crate::logger::rfc3339;
-use crate::plan::{Request, Root, Start};
+use crate::plan::Request;
 use crate::run::{parent, wait};
-use crate::setup::label;
-use crate::setup::overlay::{After, Overlay};
-use crate::setup::program::Inherited;
-use crate::setup::rootfs::Way;
+use crate::setup::overlay::After;
 use crate::state::status::boot;
 use crate::state::store::CONFIGURATION;
 use crate::sys::process::signal_name;
@@ -119,29 +117,8 @@ fn prepare(
     let id = here::new_id()?;
     let directory = store.path().join("containers").join(&id);
     let layers = store.layers(image)?;
-    let account = |path: &str| crate::image::store::file(&layers, path);
-    let runtime = runtime_store(invocation)?;
-    let configured = docker::configure(
-        &image.config,
-        options,
-        &Facts {
-            id: &id,
-            rootfs: Path::new("rootfs"),
-            directory: &directory,
-            passwd: &account("etc/passwd")?,
-            group: &account("etc/group")?,
-            caller,
-            hostname: &hostname()?,
-            arch: here::ARCH,
-            kernel: host.kernel,
-            processors: here::processors(),
-            held: here::held(),
-            program: &directory.join(PROGRAM),
-            read: &|path| read(path),
-            devices: &here::devices,
-            container: &|word| find_running(containers, &runtime, word),
-        },
-    )?;
+    let subject = Subject { id: &id, directory: &directory, layers: &layers, image: &image.config, options, caller };
+    let configured = decide::configured(invocation, host, Some(containers), &subject)?;
     report(invocation, &configured.warnings);
     // What is there may be a file, or a socket.
     for directory in configured.make.iter().filter(|path| !path.exists()) {
@@ -162,7 +139,7 @@ fn prepare(
         stop_signal: Some(signal_name(configured.stop_signal)),
         stop_timeout: configured.stop_timeout.and_then(|seconds| u32::try_from(seconds).ok()),
         removal: if configured.ended == Ended::Goes { Removal::AtEnd } else { Removal::Kept },
-        root: runtime.path().to_owned(),
+        root: runtime_store(invocation)?.path().to_owned(),
         ended: None,
     };
     let ground = containers.ground(&boot())?;
@@ -196,29 +173,9 @@ fn prepare(
         return Err(e);
     }
     let after = if record.removal == Removal::AtEnd { After::Removed } else { After::Kept };
-    let root = match ground {
-        Ground::Copy { .. } => Root::Bundle,
-        Ground::Overlay => Root::Overlay(Overlay {
-            store: store.path().to_owned(),
-            lower: layers,
-            upper: directory.join("upper"),
-            work: directory.join("work"),
-            after,
-        }),
-    };
+    let root = decide::root(&ground, store.path(), layers, &directory, after);
     let bundle = Bundle { dir: directory, config: configured.config, raw: configured.raw, warnings: Vec::new() };
-    let request = Request {
-        id,
-        bundle: bundle.dir.clone(),
-        start: Start::AtOnce,
-        root,
-        console: console(&invocation.args, bundle.config.process.as_ref()),
-        pid_file: None,
-        pidfd_socket: None,
-        keyring: label::Keyring::New,
-        way: Way::Pivot,
-        inherited: Inherited::default(),
-    };
+    let request = decide::request(invocation, id, &bundle, root);
     Ok(Made { container, record, bundle, request })
 }
 
@@ -267,9 +224,6 @@ fn write_cidfile(file: &Path, id: &str) -> Result<()> {
         .map_err(|e| error!("--cidfile {}: {}", file.display(), crate::error::io_words(&e)))
 }
 
-/// The reaper of `--init`: this program, in the container's directory.
-const PROGRAM: &str = "docker-init";
-
 /// A copy: by now this program is executed from a mount that hangs nowhere (`sys::seal`), so that its own link leads to no path of the host; and what a container
 /// with the right to mount could write to must not be the host's.
 fn copy_program(to: &Path) -> Result<()> {
@@ -284,20 +238,4 @@ fn input(input: Input) -> Result<()> {
         Input::Caller => Ok(()),
         Input::Null => Ok(crate::sys::start::null_input()?),
     }
-}
-
-fn hostname() -> Result<String> {
-    let name = nix::unistd::gethostname().map_err(|errno| error!("gethostname: {}", crate::sys::plain(errno)))?;
-    Ok(name.to_string_lossy().into_owned())
-}
-
-/// The largest file of the host that is read, in bytes.
-const LARGEST: u64 = 16 << 20;
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read;
-    let wrong = |e: std::io::Error| error!("{}: {}", path.display(), crate::error::io_words(&e));
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)).map_err(wrong)?;
-    if bytes.len() as u64 > LARGEST { Err(error!("{}: more than {LARGEST} bytes", path.display())) } else { Ok(bytes) }
 }

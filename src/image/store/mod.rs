@@ -35,7 +35,7 @@ mod stage;
 pub use add::{Event, Progress, Silent};
 pub use below::{Below, Found, Within, file, join};
 pub use collect::{Removed, Which};
-pub use images::{Force, Line, Stored, StoredLayer};
+pub use images::{Force, Line, Stored, StoredLayer, chains};
 pub use lock::Hold;
 
 use super::layout::Layout;
