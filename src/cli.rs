@@ -128,7 +128,8 @@ fn program<'a>(verbs: impl Iterator<Item = &'a Verb>) -> Command {
         .subcommand_value_name("VERB")
         .after_help(
             "Examples:\n  corten spec                     # beside a folder rootfs\n  corten run web\n  \
-             corten run -it --name web --network=host --entrypoint /bin/sh\n  corten explain                  # what run would do, and why",
+             corten run -it --name web --network=host --entrypoint /bin/sh\n  corten explain                  # what run would do, and why\n  \
+             corten run --rm -it debian:12 bash",
         )
         .args([
             path("root", "Directory of the containers' state [/run/corten, or $XDG_RUNTIME_DIR/corten]").value_name("DIR"),
@@ -249,6 +250,9 @@ fn habits() -> [Arg; 10] {
     ]
 }
 
+/// The first thing that whoever asks how to run an image has to know.
+const HOSTS_NETWORK: &str = "A container of an image has the host's network, unless --network=none is given: what listens in it listens on the host.";
+
 fn run(command: Command) -> Command {
     let own = [
         flag("detach", "Return when the program runs").short('d'),
@@ -257,9 +261,15 @@ fn run(command: Command) -> Command {
         flag("no-subreaper", "Accepted: corten never becomes a subreaper"),
         words("words", "Without --name the id; with it the arguments").value_name("ID | ARG"),
     ];
+    let command = if cfg!(feature = "image") { command.before_help(HOSTS_NETWORK) } else { command };
     command
         .args(bundle_options().into_iter().chain([trace()]).chain(habits()).chain(own))
-        .override_usage("corten run [OPTIONS] ID\n       corten run [OPTIONS] --name ID [ARG…]")
+        .override_usage(if cfg!(feature = "image") {
+            "corten run [OPTIONS] ID                  a bundle\n       corten run [OPTIONS] --name ID [ARG…]\n       \
+             corten run [OPTIONS] IMAGE [COMMAND…]    an image: its options are at the end"
+        } else {
+            "corten run [OPTIONS] ID\n       corten run [OPTIONS] --name ID [ARG…]"
+        })
         .after_help(
             "Examples:\n  corten run web                                   # bundle in the current directory\n  \
              corten run -b /srv/web -it --name web --network=host \\\n    --mount type=bind,source=$PWD,target=/src,readonly --entrypoint /bin/sh\n  \
@@ -578,8 +588,10 @@ fn run_image(command: Command) -> Command {
     command
         .disable_help_flag(true)
         .args(crate::docker::arguments().into_iter().chain([trace()]))
-        .override_usage("corten run [OPTIONS] IMAGE [COMMAND [ARG…]]\n       corten run [OPTIONS] --image IMAGE [COMMAND [ARG…]]")
-        .before_help("The container has the host's network, unless --network=none is given: what listens in it listens on the host.")
+        .override_usage(
+            "corten run [OPTIONS] IMAGE [COMMAND [ARG…]]\n       corten run [OPTIONS] --image IMAGE [COMMAND [ARG…]]",
+        )
+        .before_help(HOSTS_NETWORK)
         .after_help(
             "Examples:\n  corten run --rm -it debian:12 bash\n  corten run -it --name web --network=host \\\n    \
              --mount type=bind,source=$PWD/src,target=/src --entrypoint /bin/sh debian:12",

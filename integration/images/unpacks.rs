@@ -3,6 +3,8 @@
 use crate::kit::{MADE, Place, can, run};
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 /// The bundle that it makes of this image has the image's files and its command.
 #[track_caller]
@@ -61,4 +63,39 @@ fn an_image_of_the_store_becomes_a_bundle_by_its_name_or_its_id() {
     place.corten(&["unpack", "docker-archive:", &bundle]).refused("names no archive");
     place.corten(&["unpack", &format!("docker-archive:{}", place.at("none.tar")), &bundle]).refused("no such file");
     assert!(!place.path("bundle").exists());
+}
+
+/// The store of an ordinary user is his own; what takes root says so, before anything is made or asked.
+#[test]
+fn an_ordinary_user() {
+    if !can(&MADE) {
+        return;
+    }
+    let place = Place::new();
+    place.usual();
+    fs::create_dir(place.path("home")).unwrap();
+    std::os::unix::fs::chown(place.path("home"), Some(65534), Some(65534)).unwrap();
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = place.at("program");
+    fs::copy(place.command(&[]).get_program(), &program).unwrap();
+    let nobody = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", &program]).args(words).env_clear();
+        place.run(
+            {
+                command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", place.path("home"));
+                command
+            },
+            b"",
+        )
+    };
+    nobody(&["images", "-q"]).good();
+    let store = place.path("home/.local/share/corten");
+    assert_eq!(fs::metadata(&store).unwrap().permissions().mode() & 0o7777, 0o700);
+    for words in
+        [&["pull", "127.0.0.1:1/none"][..], &["load", "-i", "/no/such"], &["unpack", &place.oci("it"), "/tmp/bundle"]]
+    {
+        nobody(words).refused("needs root: unpacking sets owners");
+    }
+    nobody(&["run", "debian:12"]).err.contains("needs root").then_some(()).expect("run says so too");
 }

@@ -48,7 +48,7 @@ use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::mkdir;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Where the store is when nothing else is said.
@@ -64,6 +64,11 @@ pub struct Store {
 impl Store {
     /// Opens the store, and makes it if it is not there. It must belong to the caller, who alone may enter.
     pub fn open(path: &Path) -> Result<Self> {
+        if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty() && !above.exists()) {
+            // `~/.local/share` of somebody who is new here; its mode is what the XDG specification says.
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(above);
+            made.called(|| format!("mkdir({above:?}, 0700)"))?;
+        }
         make(path)?;
         let meta = fs::symlink_metadata(path).called(|| format!("lstat({path:?})"))?;
         let (shown, me) = (path.display(), nix::unistd::geteuid());
