@@ -10,6 +10,7 @@ mod explains;
 mod kit;
 mod lists;
 mod options;
+mod rights;
 mod runs;
 mod shows;
 mod volumes;
