@@ -172,8 +172,7 @@ fn run_fetches_what_is_not_here() {
         return;
     }
     let (place, real) = (Place::new(), Real::start(Speaks::Http, Wants::Nothing));
-    fs::write(place.path("registries.toml"), format!("[mirrors]\n\"docker.io\" = [\"{}\"]\n", real.host))
-        .unwrap();
+    fs::write(place.path("registries.toml"), format!("[mirrors]\n\"docker.io\" = [\"{}\"]\n", real.host)).unwrap();
     let busybox = ["/usr/bin/busybox", "/bin/busybox"].into_iter().find(|path| fs::exists(path).unwrap()).unwrap();
     let put = |tag: &str, word: &str| {
         place.umoci(
