@@ -7,7 +7,7 @@
 mod pattern;
 mod trace;
 
-use crate::harness::{Bundle, OnDisk, Pty, add_mount, add_namespace, bind, drop_namespace, host, mount};
+use crate::harness::{Bundle, ConsoleSocket, OnDisk, Pty, add_mount, add_namespace, bind, drop_namespace, host, mount};
 use pattern::{Machine, When};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -211,7 +211,8 @@ fn as_docker_asks() {
     let hosts = bundle.path("hosts");
     std::fs::write(&hosts, "127.0.0.1 localhost\n").expect("written");
     let bundle = bundle.edit(|spec| add_mount(spec, bind(hosts, "/etc/hosts", &["rbind", "rprivate"])));
-    compare(&bundle, &["--pid-file", bundle.path("pid").to_str().expect("UTF-8")]);
+    let (pid, socket) = (bundle.path("pid"), ConsoleSocket::new(&bundle.path("pidfd.sock")));
+    compare(&bundle, &["--pid-file", pid.to_str().expect("UTF-8"), "--pidfd-socket", &socket.path]);
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod mounts;
 mod namespaces;
 mod notify;
 mod overlay;
+mod pidfd;
 mod process;
 mod readme;
 mod seal;

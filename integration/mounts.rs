@@ -698,3 +698,32 @@ fn a_mount_label_is_never_left_out() {
         b.runc_leaves_its_cgroup();
     }
 }
+
+/// What a container has mounted is shared with another through its first process; a link that it makes there leads nowhere.
+#[test]
+fn a_mount_of_another_container() {
+    not_on_runc!("a bind of another mount namespace is EINVAL");
+    let one = Bundle::busybox().sh("echo first >/dev/shm/word; ln -s /etc /evil; touch /up; sleep 1000");
+    let first = one.start();
+    first.wait_for_file("/up");
+    let shared = |b: Bundle, path: &str| {
+        let source = format!("/proc/{}/root{path}", first.pid());
+        b.edit(|s| {
+            s["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/dev/shm");
+            add_mount(s, bind(source, "/dev/shm", &["rbind"]));
+        })
+    };
+    for b in [Bundle::busybox(), Bundle::busybox().user_namespace()] {
+        let b = shared(b, "/dev/shm").sh("cat /dev/shm/word; grep -c ' /dev/shm tmpfs' /proc/mounts");
+        b.run().ok().stdout("first\n1\n");
+    }
+    let b = shared(Bundle::busybox(), "/dev/shm").sh("echo second >/dev/shm/answer");
+    b.run().ok();
+    first.sh("cat /dev/shm/answer").ok().stdout("second\n");
+    shared(Bundle::busybox(), "/evil").run().fails().stderr_has("leads through a symbolic link");
+    shared(Bundle::busybox(), "/none").run().fails().stderr_has("has no /none");
+    first.stop();
+    first.delete().ok();
+    let gone = Bundle::busybox().edit(|s| add_mount(s, bind("/proc/4194300/root/x", "/mnt", &["rbind"])));
+    gone.run().fails().stderr_has("whose mounts are shared, has ended");
+}

@@ -121,6 +121,7 @@ fn make(home: &Path, id: &serde_json::Value, layers: usize, scene: &serde_json::
         start: Start::WhenTold,
         console: Console::default(),
         pid_file: None,
+        pidfd_socket: None,
         keyring: label::Keyring::New,
         root: Root::Overlay(overlay),
         way: rootfs::Way::Pivot,

@@ -81,6 +81,8 @@ pub enum Stop {
         text: String,
         /// The verb, if one was named.
         verb: Option<String>,
+        /// What `run` was about.
+        form: Form,
     },
 }
 
@@ -120,11 +122,14 @@ fn program<'a>(verbs: impl Iterator<Item = &'a Verb>) -> Command {
         .override_usage("corten [OPTIONS] <VERB> …")
         .subcommand_required(true)
         .disable_help_subcommand(true)
+        // Given twice, the last counts, as in Go: `-i -it`.
+        .args_override_self(true)
         .subcommand_help_heading("Verbs")
         .subcommand_value_name("VERB")
         .after_help(
             "Examples:\n  corten spec                     # beside a folder rootfs\n  corten run web\n  \
-             corten run -it --name web --network=host --entrypoint /bin/sh\n  corten explain                  # what run would do, and why",
+             corten run -it --name web --network=host --entrypoint /bin/sh\n  corten explain                  # what run would do, and why\n  \
+             corten run --rm -it debian:12 bash",
         )
         .args([
             path("root", "Directory of the containers' state [/run/corten, or $XDG_RUNTIME_DIR/corten]").value_name("DIR"),
@@ -212,11 +217,12 @@ pub fn asks_trace(words: &[OsString]) -> bool {
 }
 
 /// What create and run share, from runc.
-fn bundle_options() -> [Arg; 6] {
+fn bundle_options() -> [Arg; 7] {
     [
         path("bundle", "Directory of the bundle [the current one]").short('b').value_name("DIR"),
         path("console-socket", "Socket that receives the terminal's master end").value_name("SOCKET"),
         path("pid-file", "File for the pid of the first process").value_name("FILE"),
+        path("pidfd-socket", "Socket that receives a pidfd of the first process").value_name("SOCKET"),
         flag("no-pivot", "Move and chroot instead of pivot_root (for a root on a ramdisk)"),
         flag("no-new-keyring", "Keep the caller's session keyring"),
         value("preserve-fds", "Pass N more descriptors on, from 3")
@@ -244,6 +250,9 @@ fn habits() -> [Arg; 10] {
     ]
 }
 
+/// The first thing that whoever asks how to run an image has to know.
+const HOSTS_NETWORK: &str = "A container of an image has the host's network, unless --network=none is given: what listens in it listens on the host.";
+
 fn run(command: Command) -> Command {
     let own = [
         flag("detach", "Return when the program runs").short('d'),
@@ -252,9 +261,15 @@ fn run(command: Command) -> Command {
         flag("no-subreaper", "Accepted: corten never becomes a subreaper"),
         words("words", "Without --name the id; with it the arguments").value_name("ID | ARG"),
     ];
+    let command = if cfg!(feature = "image") { command.before_help(HOSTS_NETWORK) } else { command };
     command
         .args(bundle_options().into_iter().chain([trace()]).chain(habits()).chain(own))
-        .override_usage("corten run [OPTIONS] ID\n       corten run [OPTIONS] --name ID [ARG…]")
+        .override_usage(if cfg!(feature = "image") {
+            "corten run [OPTIONS] ID                  a bundle\n       corten run [OPTIONS] --name ID [ARG…]\n       \
+             corten run [OPTIONS] IMAGE [COMMAND…]    an image: its options are at the end"
+        } else {
+            "corten run [OPTIONS] ID\n       corten run [OPTIONS] --name ID [ARG…]"
+        })
         .after_help(
             "Examples:\n  corten run web                                   # bundle in the current directory\n  \
              corten run -b /srv/web -it --name web --network=host \\\n    --mount type=bind,source=$PWD,target=/src,readonly --entrypoint /bin/sh\n  \
@@ -288,6 +303,7 @@ fn exec(command: Command) -> Command {
             path("process", "Take the process from this JSON file").short('p').value_name("FILE"),
             flag("detach", "Return when the program runs").short('d'),
             path("pid-file", "File for its pid").value_name("FILE"),
+            path("pidfd-socket", "Socket that receives a pidfd of it").value_name("SOCKET"),
             value("process-label", "SELinux label").value_name("LABEL"),
             value("apparmor", "AppArmor profile").value_name("PROFILE"),
             flag("no-new-privs", "Forbid gaining privileges by execve"),
@@ -369,6 +385,7 @@ fn docker_ps(command: Command) -> Command {
                 .value_name("KEY=VALUE"),
             flag("quiet", "Only ids").short('q'),
             flag("no-trunc", "Cut nothing off"),
+            flag("size", "Also what each has written, and with its image").short('s'),
             flag("latest", "The one that was made last, whatever it does").short('l'),
             value("last", "The N that were made last, whatever they do").short('n').value_name("N").value_parser(value_parser!(usize)),
         ])
@@ -408,6 +425,7 @@ fn docker_inspect(command: Command) -> Command {
         .args([
             value("format", "json, or a template: '{{.State.Pid}}'").short('f').value_name("FORMAT"),
             kind,
+            flag("size", "Of containers also what they have written: SizeRw, and with the image SizeRootFs").short('s'),
             id().value_name("ID | IMAGE").num_args(1..).help("Containers and images"),
         ])
         .after_help("Examples:\n  corten inspect web | jq '.[0].cgroup'\n  corten inspect -f '{{.State.Pid}}' web")
@@ -426,7 +444,9 @@ fn spec(command: Command) -> Command {
 
 fn unpack(command: Command) -> Command {
     command
-        .arg(Arg::new("image").value_name("oci:DIR[:TAG]").required(true).help("An image in an OCI image layout"))
+        .arg(Arg::new("image").value_name("IMAGE").required(true).help(
+            "An image of the store, or at a path: oci:DIR[:TAG], docker-archive:FILE[:NAME], oci-archive:FILE[:NAME]",
+        ))
         .arg(
             Arg::new("bundle")
                 .value_name("BUNDLE")
@@ -434,7 +454,10 @@ fn unpack(command: Command) -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("The directory to make"),
         )
-        .after_help("Example:\n  corten unpack oci:/srv/images/busybox:latest /srv/web && corten run -b /srv/web web")
+        .after_help(
+            "Examples:\n  corten unpack debian:12 /srv/web && corten run -b /srv/web web\n  \
+             corten unpack oci:/srv/images/busybox:latest /srv/web",
+        )
 }
 
 fn explain(command: Command) -> Command {
@@ -454,7 +477,7 @@ pub fn parse(words: Vec<OsString>, decide: Decide) -> Result<Invocation, Stop> {
         Ok(form) => form,
         Err(e) => {
             let (global, verb) = (Box::new(guess_global(&words)), guess_verb(&words));
-            return Err(Stop::Usage { global, text: e.to_string(), verb });
+            return Err(Stop::Usage { global, text: e.to_string(), verb, form: Form::Image });
         }
     };
     let understood = match form {
@@ -468,9 +491,10 @@ pub fn parse(words: Vec<OsString>, decide: Decide) -> Result<Invocation, Stop> {
                 DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion, MissingSubcommand,
             };
             return Err(match error.kind() {
-                DisplayHelp if form == Form::Bundle && guess_verb(&words).as_deref() == Some("run") => {
-                    Stop::Text(error.to_string() + &image_help())
-                }
+                DisplayHelp if form == Form::Bundle => match guess_verb(&words).as_deref() {
+                    Some(verb @ ("run" | "explain")) => Stop::Text(error.to_string() + &image_help(verb)),
+                    _ => Stop::Text(error.to_string()),
+                },
                 DisplayHelp | DisplayVersion => Stop::Text(error.to_string()),
                 MissingSubcommand | DisplayHelpOnMissingArgumentOrSubcommand if asks_version(&words) => {
                     Stop::Text(version())
@@ -479,11 +503,13 @@ pub fn parse(words: Vec<OsString>, decide: Decide) -> Result<Invocation, Stop> {
                     global: Box::new(guess_global(&words)),
                     text: "no verb given; `corten --help` lists them".to_owned(),
                     verb: None,
+                    form,
                 },
                 _ => Stop::Usage {
                     global: Box::new(guess_global(&words)),
                     text: plain(&error),
                     verb: guess_verb(&words),
+                    form,
                 },
             });
         }
@@ -508,8 +534,12 @@ pub fn parse(words: Vec<OsString>, decide: Decide) -> Result<Invocation, Stop> {
     if form == Form::Bundle && (verb == "run" || verb == "explain") {
         let checked = no_option(&words, &verb, &args)
             .and_then(|()| if args.contains_id("name") { Ok(args) } else { id_first(&words, &verb, args) });
-        args =
-            checked.map_err(|text| Stop::Usage { global: Box::new(global.clone()), text, verb: Some(verb.clone()) })?;
+        args = checked.map_err(|text| Stop::Usage {
+            global: Box::new(global.clone()),
+            text,
+            verb: Some(verb.clone()),
+            form,
+        })?;
     }
     Ok(Invocation { global, verb, form, args, began: (0, 0) })
 }
@@ -517,7 +547,7 @@ pub fn parse(words: Vec<OsString>, decide: Decide) -> Result<Invocation, Stop> {
 /// Which parser the words are for. Whoever names a bundle need not be asked for more.
 fn form(words: &[OsString], decide: Decide) -> crate::error::Result<Form> {
     match verb_at(words) {
-        Some(at) if words[at] == "run" && cfg!(feature = "image") => {
+        Some(at) if (words[at] == "run" || words[at] == "explain") && cfg!(feature = "image") => {
             let store = guess_value(words, "--store").map(PathBuf::from);
             decide(&words[at + 1..], store)
         }
@@ -526,11 +556,14 @@ fn form(words: &[OsString], decide: Decide) -> crate::error::Result<Form> {
 }
 
 #[cfg(feature = "image")]
-const RUN_IMAGE: Verb = ("run", "Create and start a container, and wait for it", run_image);
+const OF_IMAGES: [Verb; 2] = [
+    ("run", "Create and start a container, and wait for it", run_image),
+    ("explain", "Print the steps that make a container, and why", explain_image),
+];
 
 #[cfg(feature = "image")]
 fn image_matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
-    program([RUN_IMAGE].iter()).try_get_matches_from(words)
+    program(OF_IMAGES.iter()).try_get_matches_from(words)
 }
 
 #[cfg(not(feature = "image"))]
@@ -538,15 +571,15 @@ fn image_matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
     matches(words)
 }
 
-/// The other half of `run --help`.
+/// The other half of `run --help` and of `explain --help`.
 #[cfg(feature = "image")]
-fn image_help() -> String {
-    let asked = program([RUN_IMAGE].iter()).try_get_matches_from(["corten", "run", "--help"]);
+fn image_help(verb: &str) -> String {
+    let asked = program(OF_IMAGES.iter()).try_get_matches_from(["corten", verb, "--help"]);
     asked.err().map(|help| format!("\nWith an image:\n\n{help}")).unwrap_or_default()
 }
 
 #[cfg(not(feature = "image"))]
-fn image_help() -> String {
+fn image_help(_: &str) -> String {
     String::new()
 }
 
@@ -555,12 +588,24 @@ fn run_image(command: Command) -> Command {
     command
         .disable_help_flag(true)
         .args(crate::docker::arguments().into_iter().chain([trace()]))
-        .override_usage("corten run [OPTIONS] IMAGE [COMMAND [ARG…]]\n       corten run [OPTIONS] --image IMAGE [COMMAND [ARG…]]")
-        .before_help("The container has the host's network, unless --network=none is given: what listens in it listens on the host.")
+        .override_usage(
+            "corten run [OPTIONS] IMAGE [COMMAND [ARG…]]\n       corten run [OPTIONS] --image IMAGE [COMMAND [ARG…]]",
+        )
+        .before_help(HOSTS_NETWORK)
         .after_help(
             "Examples:\n  corten run --rm -it debian:12 bash\n  corten run -it --name web --network=host \\\n    \
              --mount type=bind,source=$PWD/src,target=/src --entrypoint /bin/sh debian:12",
         )
+}
+
+#[cfg(feature = "image")]
+fn explain_image(command: Command) -> Command {
+    command
+        .disable_help_flag(true)
+        .args(crate::docker::arguments())
+        .arg(flag("rootless", "Plan for an ordinary user (not in this version)"))
+        .override_usage("corten explain [OPTIONS] IMAGE [COMMAND [ARG…]]")
+        .after_help("Example:\n  corten explain -m 64m oci:/srv/images:debian sh | less -S")
 }
 
 /// Arguments may look like options, but only after the first that does not, or after `--`: what stands first and looks like one is an
@@ -600,7 +645,7 @@ fn id_first(words: &[OsString], verb: &str, args: ArgMatches) -> Result<ArgMatch
 /// Go's flag parser, and so runc's callers, take one dash before a long option (`-no-subreaper`, `-bundle`); clap would read letters.
 /// Not where arguments follow: a program has options of its own.
 fn double_dashes(words: Vec<OsString>) -> Vec<OsString> {
-    const KNOWN: [&str; 9] = [
+    const KNOWN: [&str; 10] = [
         "bundle",
         "console-socket",
         "detach",
@@ -609,6 +654,7 @@ fn double_dashes(words: Vec<OsString>) -> Vec<OsString> {
         "no-pivot",
         "no-subreaper",
         "pid-file",
+        "pidfd-socket",
         "preserve-fds",
     ];
     let has_arguments = words.iter().any(|word| word == "--" || word.to_str().is_some_and(|w| w.starts_with("--name")));
@@ -755,7 +801,7 @@ mod tests {
 
     #[test]
     fn an_unknown_flag_is_refused_and_the_log_is_still_known() {
-        let Err(Stop::Usage { global, text, verb }) =
+        let Err(Stop::Usage { global, text, verb, .. }) =
             understand(words("corten --log /l --log-format=json run --gpus all web"))
         else {
             panic!("accepted")

@@ -37,10 +37,15 @@ fn begin(words: Vec<OsString>) -> u8 {
             print!("{text}");
             return 0;
         }
-        Err(cli::Stop::Usage { global, text, verb }) => {
+        Err(cli::Stop::Usage { global, text, verb, form }) => {
             let _ = logger::open(&global);
             let verb = verb.unwrap_or_default();
-            let code = if verb == "exec" { 255 } else { 1 };
+            // As runc has it, and Docker's for an image.
+            let code = match (verb.as_str(), form) {
+                ("exec", _) => 255,
+                ("run", cli::Form::Image) => 125,
+                _ => 1,
+            };
             return fail(&verb, &Error::new(text), code);
         }
     };

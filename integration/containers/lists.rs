@@ -93,7 +93,16 @@ fn filters_and_formats() {
     ]);
     let source: String = place.path("bundle").display().to_string().chars().take(14).collect();
     assert_eq!(shown, format!("{}|none|{source}…|web|tier=web\n", &id[..12]));
-    assert_eq!(place.ok(&["ps", "-af", "name=done", "--format", "{{.Size}}"]), "4.1kB\n");
+    let size = place.ok(&["ps", "-af", "name=done", "--format", "{{.Size}}"]);
+    let whole =
+        size.strip_prefix("4.1kB (virtual ").and_then(|rest| rest.strip_suffix("MB)\n")).expect("Docker's words");
+    assert!(whole.parse::<f64>().unwrap() > 0.5, "{size}");
+    let table = place.ok(&["ps", "-as", "-f", "name=done"]);
+    assert!(table.lines().next().unwrap().ends_with("NAMES     SIZE") && table.contains(size.trim_end()), "{table}");
+    let bytes = place.ok(&["inspect", "-s", "-f", "{{.SizeRw}} {{.SizeRootFs}}", "done"]);
+    let (own, all) = bytes.trim_end().split_once(' ').unwrap();
+    assert!(own == "4096" && all.parse::<u64>().unwrap() > 500_000, "{bytes}");
+    place.refused(&["inspect", "-f", "{{.SizeRw}}", "done"], "SizeRw");
     let objects = place.ok(&["ps", "-a", "--format", "json"]);
     let objects: Vec<Value> = objects.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(objects.len(), 3);
@@ -103,7 +112,7 @@ fn filters_and_formats() {
     place.refused(&["ps", "--filter", "colour=red"], "colour is not one of");
     place.refused(&["ps", "-f", "red"], "the form is KEY=VALUE");
     place.refused(&["ps", "-f", "before=nobody"], "no such container");
-    place.refused(&["ps", "-s"], "unexpected argument '-s'");
+    place.refused(&["ps", "-z"], "unexpected argument '-z'");
 }
 
 #[test]
@@ -120,6 +129,7 @@ fn with_a_word_it_is_runcs() {
         place.ok(&["ps", "web", "-o", "pid,comm"]).lines().next().unwrap().split_whitespace().eq(["PID", "COMMAND"])
     );
     place.refused(&["ps", "-a", "web"], "--all is for the list");
+    place.refused(&["ps", "-s", "web"], "--size is for the list");
     place.refused(&["ps", "--filter", "name=x", "web"], "--filter is for the list");
     place.refused(&["ps", "--format", "{{.ID}}", "web"], "there are table and json");
     place.refused(&["ps", "we"], "does not exist");

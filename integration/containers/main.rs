@@ -6,7 +6,11 @@
 #![allow(clippy::zombie_processes)]
 
 mod ends;
+mod explains;
 mod kit;
 mod lists;
+mod options;
+mod rights;
 mod runs;
 mod shows;
+mod volumes;

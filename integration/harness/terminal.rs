@@ -67,11 +67,11 @@ impl Pty {
     }
 }
 
-/// The other end of `--console-socket`.
+/// The other end of `--console-socket`, or of `--pidfd-socket`.
 #[derive(Debug)]
 pub struct ConsoleSocket {
     listener: UnixListener,
-    /// What to give to `--console-socket`.
+    /// What to give to the option.
     pub path: String,
 }
 
@@ -86,26 +86,33 @@ impl ConsoleSocket {
     /// Receives the terminal: the message that came with it, and the master.
     #[track_caller]
     pub fn receive(&self) -> (String, Pty) {
+        let (text, master) = self.receive_any();
+        (text, Pty::of(master))
+    }
+
+    /// Receives whatever descriptor comes, and the message that came with it.
+    #[track_caller]
+    pub fn receive_any(&self) -> (String, OwnedFd) {
         let mut peer = None;
         within(timeout(), || {
             peer = self.listener.accept().ok();
             peer.is_some()
         });
-        let (peer, _) = peer.expect("a connection to the console socket");
+        let (peer, _) = peer.expect("a connection to the socket");
         peer.set_nonblocking(false).expect("blocking");
         peer.set_read_timeout(Some(timeout())).expect("time limit");
         let mut text = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let got = recvmsg(peer.as_fd(), &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)
-            .expect("a message on the console socket");
+            .expect("a message on the socket");
         let mut received: Vec<OwnedFd> = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
                 received.extend(fds);
             }
         }
-        assert_eq!(received.len(), 1, "one descriptor comes over the console socket");
-        (String::from_utf8_lossy(&text[..got.bytes]).into_owned(), Pty::of(received.remove(0)))
+        assert_eq!(received.len(), 1, "one descriptor comes over the socket");
+        (String::from_utf8_lossy(&text[..got.bytes]).into_owned(), received.remove(0))
     }
 }

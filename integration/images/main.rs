@@ -14,4 +14,5 @@ mod pushes;
 mod registry;
 mod removals;
 mod terminals;
+mod unpacks;
 mod words;

@@ -164,3 +164,48 @@ fn two_pulls_of_one_image_are_both_good() {
     assert_eq!(place.corten(&["images", "-q"]).good().lines().count(), 1);
     assert_eq!(place.stored("layers").len(), 2);
 }
+
+/// A short name is Docker Hub's, here a mirror of it. What is not here is fetched, what is here is taken, unless `--pull` says otherwise.
+#[test]
+fn run_fetches_what_is_not_here() {
+    if !can(&ALL) {
+        return;
+    }
+    let (place, real) = (Place::new(), Real::start(Speaks::Http, Wants::Nothing));
+    fs::write(place.path("registries.toml"), format!("[mirrors]\n\"docker.io\" = [\"{}\"]\n", real.host)).unwrap();
+    let busybox = ["/usr/bin/busybox", "/bin/busybox"].into_iter().find(|path| fs::exists(path).unwrap()).unwrap();
+    let put = |tag: &str, word: &str| {
+        place.umoci(
+            tag,
+            &[&[("word", word)]],
+            &["--config.entrypoint", "/data/busybox", "--config.cmd", "cat", "--config.cmd", "/data/word"],
+        );
+        let tree = place.path(&format!("program-{tag}"));
+        fs::create_dir(&tree).unwrap();
+        fs::copy(busybox, tree.join("busybox")).unwrap();
+        run("umoci", &["insert", "--image", &format!("{}:{tag}", place.at("layout")), tree.to_str().unwrap(), "/data"]);
+        place.put(tag, &real, "library/tool:latest");
+    };
+    let root = place.at("root");
+    let ran =
+        |options: &[&str], image: &str| place.corten(&[&["--root", &root, "run", "--rm"], options, &[image]].concat());
+    let said = |options: &[&str], image: &str| {
+        let done = ran(options, image);
+        assert_eq!(done.code, 0, "{}", done.err);
+        done.out
+    };
+    put("one", "first");
+    let done = ran(&["--pull", "never"], "tool:latest");
+    assert!(done.code == 125 && done.err.contains("no image tool:latest here, and --pull=never"), "{}", done.err);
+    // A bare word alone might be a mistyped id: nothing is fetched.
+    let done = place.corten(&["--root", &root, "run", "tool"]);
+    assert!(done.code == 125 && done.err.contains("no config.json here and no local image tool"), "{}", done.err);
+    assert_eq!(said(&[], "tool:latest"), "first");
+    assert_eq!(place.corten(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).good(), "tool:latest\n");
+    put("two", "second");
+    assert_eq!(said(&[], "tool:latest"), "first", "it is here");
+    assert_eq!(said(&["--pull=always"], "docker.io/library/tool"), "second");
+    assert_eq!(said(&["--image", "tool"], "echo"), "\n", "all words are the command");
+    // Here now, a bare word means it.
+    assert_eq!(said(&[], "tool"), "second");
+}

@@ -1,7 +1,7 @@
 //! Layouts, tags, platforms, configuration, and the bundle itself.
 
 use crate::kit::*;
-use corten::image::{Limits, unpack};
+use corten::image::Limits;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -156,6 +156,11 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// An image at a path becomes a bundle.
+pub fn unpack(reference: &str, bundle: &Path) -> corten::error::Result<()> {
+    unpack_within(reference, bundle, &Limits::default()).map(drop)
+}
+
 /// zstd is not written here; the program of that name is asked. `None`: there is none.
 pub fn zstd(bytes: &[u8], args: &[&str]) -> Option<Vec<u8>> {
     let started = Command::new("zstd").args(args).arg("-qc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();

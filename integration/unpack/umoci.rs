@@ -1,9 +1,9 @@
 //! The same tree as umoci makes, from an image that umoci built.
 
 use crate::kit::*;
+use corten::image::local;
 use corten::image::manifest::Platform;
 use corten::image::store::{Silent, Store};
-use corten::image::{local, unpack};
 use corten::sys::at;
 use std::fs;
 use std::io::Read;

@@ -76,6 +76,7 @@ pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Re
         start,
         console: console(args, bundle.config.process.as_ref()),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
+        pidfd_socket: args.get_one::<PathBuf>("pidfd-socket").map(|path| absolute(path)),
         keyring: if args.get_flag("no-new-keyring") { label::Keyring::Keep } else { label::Keyring::New },
         root: plan::Root::Bundle,
         way: if args.get_flag("no-pivot") { Way::Move } else { Way::Pivot },

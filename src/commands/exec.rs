@@ -76,6 +76,7 @@ fn run(invocation: &Invocation, entry: Entry, state: State) -> Result<u8> {
         init: init.pid,
         console: console(args, Some(&process)),
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
+        pidfd_socket: args.get_one::<PathBuf>("pidfd-socket").map(|path| absolute(path)),
         inherited: inherited(args)?,
         filter,
     };

@@ -7,7 +7,7 @@ use crate::error::{Error, Result, io_words};
 use crate::input::bundle::faults_error;
 use crate::input::host::Host;
 use crate::input::id::Id;
-use crate::plan::{self, Start, explain};
+use crate::plan::{self, Plan, Start, explain};
 use std::io::{BufWriter, ErrorKind, Write};
 
 /// The verb. It plans for root; the id is only for the eye.
@@ -29,8 +29,13 @@ pub fn explain(invocation: &Invocation) -> Result<u8> {
     let request = request(args, id.as_str(), &bundle, Start::AtOnce)?;
     let (plan, _) =
         plan::container(&bundle.config, &host, &request).map_err(|found| faults_error(&found, "config.json"))?;
+    print(&plan, &format!("run {}", id.as_str()), &host)
+}
+
+/// Prints a plan. `what` is the verb, and what it is about.
+pub fn print(plan: &Plan, what: &str, host: &Host) -> Result<u8> {
     let mut out = Out(BufWriter::new(std::io::stdout().lock()), Ok(()));
-    let _ = explain::write(&mut out, &plan, &format!("run {}", id.as_str()), &host);
+    let _ = explain::write(&mut out, plan, what, host);
     match out.1.and_then(|()| out.0.flush()) {
         // Who reads on has seen enough: `explain | head`.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(0),

@@ -5,7 +5,7 @@
 //! waits for ten seconds, as the shell as process 1 does not hear SIGTERM.
 //!
 //! What we do: start the program in a process group of its own, in the terminal's foreground; hand it every signal that arrives; reap everybody; and end as it
-//! ended, 128+n after signal n. The binary of the host is bound read-only into the container for that (`docker::process`).
+//! ended, 128+n after signal n. A copy of the binary is bound read-only into the container for that (`docker::process`).
 //!
 //! What goes wrong: clone3(2) is refused by the container's filter, so this forks as std does. And on the way here nothing may be
 //! assumed to be there: no /proc, no /dev, no rights.

@@ -58,7 +58,9 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         "inspect" => inspect::inspect(invocation),
         "spec" => spec::spec(args),
         #[cfg(feature = "image")]
-        "unpack" => unpack::unpack(args),
+        "unpack" => unpack::unpack(invocation),
+        #[cfg(feature = "image")]
+        "explain" if invocation.form == Form::Image => images::explain::explain(invocation),
         "explain" => explain::explain(invocation),
         #[cfg(feature = "image")]
         other if crate::cli::images::is_verb(other) => images::verbs::run(invocation),

@@ -87,7 +87,7 @@ pub fn filters(args: &ArgMatches) -> impl Iterator<Item = &String> {
 
 /// An option that is there for the list alone.
 fn given(args: &ArgMatches) -> Option<&'static str> {
-    const FLAGS: [&str; 4] = ["all", "quiet", "no-trunc", "latest"];
+    const FLAGS: [&str; 5] = ["all", "quiet", "no-trunc", "latest", "size"];
     let flag = |name: &&str| matches!(args.try_get_one::<bool>(name), Ok(Some(true)));
     let filter = || filters(args).next().map(|_| "filter");
     let value = || ["filter", "last"].into_iter().find(|name| args.try_contains_id(name).unwrap_or(false));

@@ -15,6 +15,7 @@ use super::options::Options;
 use super::platform::{self, Platform};
 use super::privileges::{self, Masks};
 use super::process;
+use super::volumes::Volume;
 use super::{defaults, wrong};
 use crate::error;
 use crate::error::{Error, Result};
@@ -39,6 +40,8 @@ pub struct Other {
     pub pid: i32,
     /// Its host name.
     pub hostname: String,
+    /// It has something mounted at /dev/shm.
+    pub has_shm: bool,
     /// Where its `hosts`, `hostname` and `resolv.conf` lie; none for a container of a bundle.
     pub directory: Option<PathBuf>,
 }
@@ -67,7 +70,7 @@ pub struct Facts<'a> {
     pub processors: u32,
     /// The caller's permitted capabilities, bit n is capability n.
     pub held: u64,
-    /// This program as a file of the host, which `--init` binds into the container.
+    /// This program as a file in the container's directory, which `--init` binds into the container.
     pub program: &'a Path,
     /// A whole file of the host: `--env-file`, a profile, `/etc/hosts`.
     pub read: &'a dyn Fn(&Path) -> Result<Vec<u8>>,
@@ -143,6 +146,8 @@ pub struct Container {
     pub files: Vec<File>,
     /// Directories of the host that `-v` makes where nothing is.
     pub make: Vec<PathBuf>,
+    /// Directories of the container's own, to be made and filled from the image.
+    pub volumes: Vec<Volume>,
     /// Standard input.
     pub input: Input,
     /// `--rm`
@@ -196,7 +201,7 @@ pub fn configure(image: &ImageConfiguration, options: &Options, facts: &Facts) -
         let read_only = Options { read_only: true, ..Options::default() };
         ours.push(mounts::file(facts.program.to_owned(), process::INIT, &read_only));
     }
-    let asked = mounts::asked(options, facts)?;
+    let asked = mounts::asked(options, image, facts)?;
     let (nodes, rules) = limits::devices(options, facts)?;
     let mut resources = limits::resources(options, facts.processors)?;
     resources.insert("devices".to_owned(), rules.into());
@@ -255,6 +260,7 @@ pub fn configure(image: &ImageConfiguration, options: &Options, facts: &Facts) -
         warnings,
         files,
         make: asked.make,
+        volumes: asked.volumes,
         input: if options.interactive { Input::Caller } else { Input::Null },
         ended: if options.rm { Ended::Goes } else { Ended::Stays },
         stop_signal,

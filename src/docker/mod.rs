@@ -3,7 +3,7 @@
 //! An image says what to run, and `docker run` says how, with options that Docker's users know by heart. Nothing of that is in the OCI
 //! specifications: fourteen capabilities, a profile of four hundred system calls, a `/dev/shm` of 64 MB, `512m` and `0.5` cpus are
 //! habits. This chapter knows them. `options` is the command line as typed, `configure` makes a config.json of it and of the image
-//! (`limits`, `files`, `mounts`, `privileges`, `network`, `process` read one kind of option each; `seccomp` is the default profile), `form` tells an image
+//! (`limits`, `files`, `mounts`, `privileges`, `network`, `process` read one kind of option each, `volumes` what the image says of its own; `seccomp` is the default profile), `form` tells an image
 //! from a bundle, `names` gives names and ids, and `format`, `filter`, `columns` and `human` print.
 //!
 //! By hand: `docker run -m 64m --cpus 0.5 -d --name w busybox sleep 9; docker inspect w`, and the configuration that the runtime gets lies in
@@ -33,6 +33,7 @@ pub mod platform;
 mod privileges;
 mod process;
 pub mod seccomp;
+pub mod volumes;
 
 pub use columns::aligned;
 pub use configure::{Before, Container, Facts, before, configure};

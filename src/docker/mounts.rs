@@ -10,11 +10,13 @@
 use super::configure::Facts;
 use super::defaults;
 use super::options::Options;
+use super::volumes::{Volume, volumes};
 use super::{quote, wrong};
 use crate::error;
 use crate::error::Result;
 use crate::input::config::Mount;
 use crate::input::overrides::{Caller, bytes, parse_mount};
+use oci_spec::image::Config as ImageConfig;
 use serde_json::{Value, json};
 use std::path::{Component, Path, PathBuf};
 
@@ -50,10 +52,12 @@ pub struct Asked {
     pub mounts: Vec<Mount>,
     /// Sources of `-v`, which are made as directories where they are missing.
     pub make: Vec<PathBuf>,
+    /// The image's volumes, whose mounts are among the others.
+    pub volumes: Vec<Volume>,
 }
 
-/// The mounts of the options, by depth.
-pub fn asked(options: &Options, facts: &Facts) -> Result<Asked> {
+/// The mounts of the options, and the image's volumes, by depth.
+pub fn asked(options: &Options, image: &ImageConfig, facts: &Facts) -> Result<Asked> {
     let mut asked = Asked::default();
     for text in &options.volume {
         let mount = volume(text, &facts.caller.dir).map_err(|e| e.at(format!("-v {}", quote(text))))?;
@@ -74,6 +78,8 @@ pub fn asked(options: &Options, facts: &Facts) -> Result<Asked> {
         asked.mounts.retain(|old| parts(&old.destination) != parts(&mount.destination));
         asked.mounts.push(mount);
     }
+    asked.volumes = volumes(image, &asked.mounts)?;
+    asked.mounts.extend(asked.volumes.iter().map(|volume| volume.mount(facts.directory)));
     asked.mounts.sort_by_key(|mount| parts(&mount.destination).len());
     Ok(asked)
 }

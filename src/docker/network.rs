@@ -7,7 +7,7 @@
 //! container decides (`--dns` with `--network container:web`).
 
 use super::configure::{Facts, Other};
-use super::options::Options;
+use super::options::{ALL, Options};
 use super::wrong;
 use crate::error;
 use crate::error::Result;
@@ -32,6 +32,8 @@ pub enum Shared {
     Own,
     /// The host's.
     Host,
+    /// That of the container whose first process this is.
+    Of(i32),
     /// None.
     Nothing,
 }
@@ -83,7 +85,10 @@ pub fn namespaces(options: &Options, facts: &Facts) -> Result<Namespaces> {
         Some("host") => (Namespace::Host, Shared::Host),
         Some("none") => (Namespace::Own, Shared::Nothing),
         Some(text) => match other("--ipc", text, facts)? {
-            Some(other) => (Namespace::Of(other), Shared::Own),
+            Some(other) => {
+                let shm = if other.has_shm { Shared::Of(other.pid) } else { Shared::Nothing };
+                (Namespace::Of(other), shm)
+            }
             None => return Err(wrong("--ipc", text, "is none of private, shareable, host, none and container:NAME")),
         },
     };
@@ -154,14 +159,16 @@ impl Namespaces {
     /// The mount of /dev/shm, `bytes` large.
     pub fn shm(&self, bytes: u64) -> Option<Mount> {
         let mount = Mount { destination: "/dev/shm".into(), ..Mount::default() };
+        let bind = |source: String| Mount {
+            kind: "bind".to_owned(),
+            source: Some(source.into()),
+            options: ["rbind", "rprivate"].map(String::from).to_vec(),
+            ..mount.clone()
+        };
         match self.shm {
             Shared::Nothing => None,
-            Shared::Host => Some(Mount {
-                kind: "bind".to_owned(),
-                source: Some("/dev/shm".into()),
-                options: ["rbind", "rprivate"].map(String::from).to_vec(),
-                ..mount
-            }),
+            Shared::Host => Some(bind("/dev/shm".to_owned())),
+            Shared::Of(pid) => Some(bind(format!("/proc/{pid}/root/dev/shm"))),
             Shared::Own => {
                 let words = ["nosuid", "noexec", "nodev", "mode=1777"].map(String::from);
                 let options = words.into_iter().chain([format!("size={bytes}")]).collect();
@@ -180,13 +187,9 @@ impl Namespaces {
                 }
                 _ => "published ports are discarded: the container's network has no connection",
             };
-            warnings.push(format!("-p {}: {why}", options.publish.join(" -p ")));
-        }
-        if let Namespace::Of(other) = &self.ipc {
-            warnings.push(format!(
-                "--ipc container:{}: System V IPC and message queues are shared, files in /dev/shm are not",
-                other.name
-            ));
+            let words =
+                options.publish.iter().map(|ports| if ports == ALL { "-P".to_owned() } else { format!("-p {ports}") });
+            warnings.push(format!("{}: {why}", words.collect::<Vec<_>>().join(" ")));
         }
         warnings
     }

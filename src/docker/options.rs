@@ -171,6 +171,9 @@ pub fn arguments() -> Vec<Arg> {
     OPTIONS.iter().map(Known::argument).chain([help, words]).collect()
 }
 
+/// What `-P` publishes.
+pub const ALL: &str = "all";
+
 /// The options as they were typed. What is empty or absent was not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -264,7 +267,7 @@ pub struct Options {
     pub pull: Option<String>,
     /// `--platform`
     pub platform: Option<String>,
-    /// `-p`, and `-P` as `all`.
+    /// `-p`, and `-P` as [`ALL`].
     pub publish: Vec<String>,
 }
 
@@ -332,7 +335,7 @@ impl Options {
             cidfile: one("cidfile"),
             pull: one("pull"),
             platform: one("platform"),
-            publish: many("publish").into_iter().chain(flag("publish-all").then(|| "all".to_owned())).collect(),
+            publish: many("publish").into_iter().chain(flag("publish-all").then(|| ALL.to_owned())).collect(),
         })
     }
 }

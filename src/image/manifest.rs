@@ -9,7 +9,7 @@
 use super::digest::Digest;
 use crate::error;
 use crate::error::{Error, Result};
-use oci_spec::image::{Descriptor, ImageConfiguration};
+use oci_spec::image::{Descriptor, ImageConfiguration, MediaType};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::fmt;
@@ -89,6 +89,15 @@ pub struct LayerBlob {
     pub compression: Compression,
     /// Of the archive within.
     pub diff_id: Digest,
+}
+
+impl LayerBlob {
+    /// As a source is asked for it.
+    pub fn descriptor(&self) -> Result<Descriptor> {
+        let digest: oci_spec::image::Digest =
+            self.digest.to_string().parse().map_err(|e| error!("{}: {e}", self.digest))?;
+        Ok(Descriptor::new(MediaType::ImageLayer, self.size, digest))
+    }
 }
 
 /// Index and manifest in one: a document that is both at once is refused (CVE-2021-41190), which two types could not see.

@@ -39,6 +39,7 @@ pub mod steps;
 pub mod store;
 pub mod stream;
 pub mod unpack;
+pub mod volume;
 pub mod xattr;
 pub mod zstd;
 

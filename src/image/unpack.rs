@@ -1,14 +1,14 @@
-//! The whole way from a reference to a bundle.
+//! The whole way from an image to a bundle: one in a layout or an archive is read where it lies, and one of the store from its blobs.
 
 use super::ahead;
 use super::apply::{Layer, Position, Tree};
 use super::archive::{Archive, told};
 use super::bundle::Staged;
 use super::config::convert;
-use super::layout::Layout;
+use super::local::{self, Found};
 use super::manifest::{Image, LayerBlob, Platform};
-use super::reference::Reference;
-use super::stream::{Budget, Limits, Stream};
+use super::source::Source;
+use super::stream::{Blob, Budget, Limits, Stream};
 use crate::error;
 use crate::error::{Error, Result};
 use crate::input::template;
@@ -23,35 +23,37 @@ use std::path::Path;
 /// The most that is read of the image's `/etc/passwd` and `/etc/group`.
 const ACCOUNTS: u64 = 4 << 20;
 
-/// Unpacks an image (`oci:DIR[:TAG]`) into a bundle: `rootfs` and `config.json`.
+/// Unpacks an image into a bundle: `rootfs` and `config.json`.
 ///
 /// `bundle` is made, or is an empty directory. On an error nothing is left of what was made.
-pub fn unpack(reference: &str, bundle: &Path) -> Result<()> {
-    for label in unpack_within(reference, bundle, &Limits::default())? {
-        log::warn!("{reference}: label {label} is a setting of a runtime; it is not in config.json");
+pub fn unpack(image: &Found, bundle: &Path) -> Result<()> {
+    for label in begin(image, bundle, &Limits::default())? {
+        log::warn!("label {label} is a setting of a runtime; it is not in config.json");
     }
     Ok(())
 }
 
-/// [`unpack`] with limits of the caller's choice. Returns the labels that did not become annotations.
+/// The same of an image at a path (`oci:DIR[:TAG]`), with limits of the caller's choice. Returns the labels that did not become annotations.
 pub fn unpack_within(reference: &str, bundle: &Path, limits: &Limits) -> Result<Vec<String>> {
-    let reference = Reference::parse(reference)?;
-    let layout = Layout::open(&reference.layout)?;
-    let image = layout.image(reference.tag.as_deref(), &Platform::here())?;
+    let none = || Err(error!("{reference} is not in an image layout"));
+    begin(&local::find(reference, &Platform::here(), &none)?, bundle, limits)
+}
+
+fn begin(found: &Found, bundle: &Path, limits: &Limits) -> Result<Vec<String>> {
     let staged = Staged::begin(bundle)?;
-    match fill(&layout, &image, &staged, limits) {
+    match fill(found.source.as_ref(), &found.image, &staged, limits) {
         Ok(left_out) => Ok(left_out),
         Err(e) => Err(staged.discard(e)),
     }
 }
 
-fn fill(layout: &Layout, image: &Image, staged: &Staged, limits: &Limits) -> Result<Vec<String>> {
+fn fill(source: &dyn Source, image: &Image, staged: &Staged, limits: &Limits) -> Result<Vec<String>> {
     let mut tree = Tree::new(staged.rootfs.try_clone().called(|| "fcntl(F_DUPFD_CLOEXEC)".into())?)?;
     let budget = Budget::new(limits);
     for (n, blob) in image.layers.iter().enumerate() {
         let position = if n == 0 { Position::Base } else { Position::Upper };
         let at = |e: Error| e.at(format!("layers[{n}] {}", blob.digest));
-        layer(layout, blob, &mut tree, position, &budget).map_err(at)?;
+        layer(source, blob, &mut tree, position, &budget).map_err(at)?;
     }
     let (passwd, group) = (account(&tree, "/etc/passwd")?, account(&tree, "/etc/group")?);
     let converted = convert(&image.config, template::spec(), &passwd, &group)?;
@@ -60,8 +62,9 @@ fn fill(layout: &Layout, image: &Image, staged: &Staged, limits: &Limits) -> Res
 }
 
 /// Applies one layer, verifying it on the way.
-fn layer(layout: &Layout, blob: &LayerBlob, tree: &mut Tree, position: Position, budget: &Budget) -> Result<()> {
-    let stream = Stream::new(layout.blob(&blob.digest, blob.size)?, blob, budget);
+fn layer(source: &dyn Source, blob: &LayerBlob, tree: &mut Tree, position: Position, budget: &Budget) -> Result<()> {
+    let bytes = Blob::new(source.open(&blob.descriptor()?, 0)?, blob.digest.clone(), blob.size);
+    let stream = Stream::new(bytes, blob, budget);
     let mut layer = tree.layer(position);
     ahead::unpack(stream, &mut layer, budget)?;
     layer.finish().map(drop)

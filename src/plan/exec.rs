@@ -1,6 +1,6 @@
 //! `exec`: another process in a container that exists. It joins where [`super::container`] creates, and shares its end.
 
-use super::tail::{Tail, become_program, compile_meanwhile};
+use super::tail::{Tail, Told, become_program, compile_meanwhile};
 use super::{Console, Plan, keep};
 use crate::input::Fault;
 use crate::input::config::{Config, NamespaceKind, Process};
@@ -27,6 +27,8 @@ pub struct Request {
     pub console: Console,
     /// Where the pid goes.
     pub pid_file: Option<PathBuf>,
+    /// Who gets a pidfd.
+    pub pidfd_socket: Option<PathBuf>,
     /// What the caller hands on: `--preserve-fds`.
     pub inherited: program::Inherited,
     /// The container's filter, as it was compiled when that was made.
@@ -68,6 +70,9 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
     // ── Opened while the host's paths can be seen: after the join the parent is inside, too ──
     if let Some(path) = &request.pid_file {
         plan.parent(Step::OpenPidFile(path.clone()), "--pid-file", "a path of the host");
+    }
+    if let Some(path) = &request.pidfd_socket {
+        plan.parent(Step::PidfdSocket(path.clone()), "--pidfd-socket", "a path of the host");
     }
     let directories = directories(cgroup, &request.below);
     let into = (cgroup.version == Version::V2).then(|| directories[0].clone());
@@ -165,7 +170,7 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
             plan.child(Step::Terminal(action), "process.terminal", "from the container's own devpts");
         }
     }
-    let tail = Tail::Exec { pid_file: request.pid_file.clone() };
+    let tail = Tail::Exec { told: Told::of(&request.pid_file, &request.pidfd_socket) };
     let before = if users { user::Before::Unknown } else { request.before };
     become_program(&mut plan, process, config, program, filter, before, &tail);
     Ok(plan)

@@ -101,6 +101,8 @@ impl fmt::Display for Step {
                 write!(f, "[openat({aside:?}, O_CREAT|O_TRUNC)]; write(pid); [renameat({aside:?}, {path:?})]")
             }
             Step::OpenPidFile(path) => write!(f, "openat({path:?}, O_CREAT|O_TRUNC)"),
+            Step::PidfdSocket(path) => write!(f, "socket(AF_UNIX); connect({path:?})"),
+            Step::SendPidfd(whose) => write!(f, "sendmsg(pidfd-socket, {:?}, pidfd)", whose.word()),
             Step::AwaitStart => f.write_str("accept4(start); sendmsg(go)"),
         }
     }
@@ -115,6 +117,8 @@ impl Step {
             | Step::Console(_)
             | Step::Hold(Hold::Gate)
             | Step::AwaitStart
+            | Step::PidfdSocket(_)
+            | Step::SendPidfd(_)
             | Step::Agent(_) => "unix(7)",
             Step::Record(_) => "rename(2)",
             Step::Hold(Hold::Lock) => "flock(2)",

@@ -16,6 +16,7 @@
 //! | `verb` | `run`, `create`, `exec` | `run` |
 //! | `console` | ROWSxCOLUMNS of the caller's terminal, or the path of a socket | no terminal here |
 //! | `pid-file` | path | none |
+//! | `pidfd-socket` | path | none |
 //! | `preserve-fds` | number | 0 |
 //! | `layers` | how many; the root is an image's, below `/store` | the bundle's directory |
 //! | `kernel` | MAJOR.MINOR | 6.12 |
@@ -46,6 +47,7 @@ pub struct Case {
     verb: String,
     console: Console,
     pid_file: Option<PathBuf>,
+    pidfd_socket: Option<PathBuf>,
     preserve: u32,
     root: Root,
     way: Way,
@@ -99,6 +101,7 @@ impl Case {
             verb: word("verb").unwrap_or("run").to_owned(),
             console,
             pid_file: word("pid-file").map(PathBuf::from),
+            pidfd_socket: word("pidfd-socket").map(PathBuf::from),
             preserve: word("preserve-fds").map_or(0, |n| n.parse().unwrap()),
             root: root.map_or(Root::Bundle, Root::Overlay),
             way: if word("no-pivot").is_some() { Way::Move } else { Way::Pivot },
@@ -130,6 +133,7 @@ impl Case {
             start,
             console: self.console.clone(),
             pid_file: self.pid_file.clone(),
+            pidfd_socket: self.pidfd_socket.clone(),
             keyring: match self.keyring {
                 Keyring::New => Keyring::Joined,
                 other => other,
@@ -152,6 +156,7 @@ impl Case {
             init: 4121,
             console: self.console.clone(),
             pid_file: self.pid_file.clone(),
+            pidfd_socket: self.pidfd_socket.clone(),
             inherited,
         };
         exec::process(&process, config, &cgroup, &request)
@@ -163,13 +168,14 @@ impl Case {
 }
 
 /// The words of a golden file.
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     "base",
     "host",
     "kernel",
     "verb",
     "console",
     "pid-file",
+    "pidfd-socket",
     "preserve-fds",
     "no-pivot",
     "no-new-keyring",

@@ -200,6 +200,7 @@ pub const LAWS: &[Law] = &[
                     | Step::CloneCgroup(_)
                     | Step::OpenTasks(_)
                     | Step::OpenPidFile(_)
+                    | Step::PidfdSocket(_)
                     | Step::Console(_)
                     | Step::Agent(_)
             )
@@ -208,6 +209,14 @@ pub const LAWS: &[Law] = &[
         !has(lines, inside)
             || all_before(lines, opens, inside, Side::Parent)
                 && named == has(lines, |step| matches!(step, Step::OpenPidFile(_)))
+    }),
+    ("a pidfd goes to who listened before there was a process, and before that may go on", |lines| {
+        let (connects, sends) =
+            (|s: &Step| matches!(s, Step::PidfdSocket(_)), |s: &Step| matches!(s, Step::SendPidfd(_)));
+        count(lines, connects) == count(lines, sends)
+            && all_before(lines, connects, is_clone, Side::Parent)
+            && all_before(lines, is_clone, sends, Side::Parent)
+            && all_before(lines, sends, |step| *step == Step::Tell(Gate::Go), Side::Parent)
     }),
     ("the root is cut off from the host's and opened before anything is made in it", |lines| {
         let open = |step: &Step| {
@@ -625,6 +634,7 @@ fn can(side: Side, step: &Step) -> bool {
         | Step::Agent(_)
         | Step::Notify(_) => side == Side::Parent,
         Step::Hold(_) | Step::Clone(_) | Step::PidFile(_) | Step::OpenPidFile(_) => side == Side::Parent,
+        Step::PidfdSocket(_) | Step::SendPidfd(_) => side == Side::Parent,
         Step::IdMap(idmap::Action::Write(..)) => side == Side::Parent,
         Step::Namespace(Namespace::Join(_) | Namespace::JoinLate(_) | Namespace::Unshare(_)) => side == Side::Child,
         Step::Namespace(Namespace::LoopbackUp) => true,

@@ -26,7 +26,7 @@ use crate::setup::{
 use crate::sys::path::clean;
 use std::path::{Path, PathBuf};
 use step::{Clone, Gate, Hold, Line, Record, Side, Step};
-use tail::{Tail, become_program, compile_meanwhile};
+use tail::{Tail, Told, become_program, compile_meanwhile};
 
 /// An ordered list of steps, for both sides of the clone.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -48,6 +48,8 @@ pub struct Request {
     pub console: Console,
     /// Where the pid goes.
     pub pid_file: Option<PathBuf>,
+    /// Who gets a pidfd.
+    pub pidfd_socket: Option<PathBuf>,
     /// The session keyring.
     pub keyring: label::Keyring,
     /// What lies in the root's directory.
@@ -222,6 +224,9 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             "process.terminal",
             "the child will send the terminal's master end through it",
         );
+    }
+    if let Some(path) = &request.pidfd_socket {
+        plan.parent(Step::PidfdSocket(path.clone()), "--pidfd-socket", "where nobody listens, nothing is made");
     }
     for action in mounts::early(&mounted) {
         let place = format!("{} {}", action.place, action.target.display());
@@ -435,7 +440,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     for action in root.finish {
         plan.child(Step::Rootfs(action), "root", "read-only only now that everything in it is made");
     }
-    let tail = Tail::Container { start: request.start, pid_file: request.pid_file.clone() };
+    let tail = Tail::Container { start: request.start, told: Told::of(&request.pid_file, &request.pidfd_socket) };
     let before = if host.is_root && !has(NamespaceKind::User) { user::Before::Root } else { user::Before::Unknown };
     become_program(&mut plan, process, config, program, filter, before, &tail);
     Ok((plan, cgroup))

@@ -173,8 +173,31 @@ pub enum Step {
     OpenPidFile(PathBuf),
     /// Opens the root of the container that was joined.
     OpenRoot,
+    /// Connects to the socket that will be given the process.
+    PidfdSocket(PathBuf),
+    /// Sends the process there.
+    SendPidfd(Whose),
     /// Waits for `start`.
     AwaitStart,
+}
+
+/// Which process a pidfd means: the words that runc sends with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The container's first.
+    First,
+    /// That of `exec`.
+    Joined,
+}
+
+impl Whose {
+    /// What is sent.
+    pub fn word(self) -> &'static str {
+        match self {
+            Whose::First => "standard",
+            Whose::Joined => "setns",
+        }
+    }
 }
 
 /// What init holds from its birth.

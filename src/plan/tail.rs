@@ -1,6 +1,6 @@
 //! The last part of every plan, which `exec` has too: from root in the container to the program.
 
-use super::step::{Gate, Record, Side, Step};
+use super::step::{Gate, Record, Side, Step, Whose};
 use super::{Plan, Start};
 use crate::input::config::{Config, Process};
 use crate::setup::{caps, hooks, label, limits, program, seccomp, user};
@@ -9,9 +9,23 @@ use std::path::PathBuf;
 /// Which program's start it is.
 pub(super) enum Tail {
     /// The container's first process.
-    Container { start: Start, pid_file: Option<PathBuf> },
+    Container { start: Start, told: Told },
     /// Another one.
-    Exec { pid_file: Option<PathBuf> },
+    Exec { told: Told },
+}
+
+/// How the caller is told which process it is.
+pub(super) struct Told {
+    /// `--pid-file`
+    pid_file: Option<PathBuf>,
+    /// `--pidfd-socket` is given, and connected to by now.
+    pidfd: bool,
+}
+
+impl Told {
+    pub(super) fn of(pid_file: &Option<PathBuf>, pidfd_socket: &Option<PathBuf>) -> Told {
+        Told { pid_file: pid_file.clone(), pidfd: pidfd_socket.is_some() }
+    }
 }
 
 /// The last part, which `exec` has too: from root in the container to the program.
@@ -77,11 +91,17 @@ pub(super) fn become_program(
         prepare(plan, filter.as_ref());
         filtered(plan, "before create ends, which hands the listener to the agent; the agent answers for what follows");
     }
-    let (Tail::Container { pid_file, .. } | Tail::Exec { pid_file }) = tail;
+    let (told, whose) = match tail {
+        Tail::Container { told, .. } => (told, Whose::First),
+        Tail::Exec { told } => (told, Whose::Joined),
+    };
     if wait {
         plan.gate(Gate::Ready, Side::Child, "a failure up to here is create's");
     }
-    if let Some(path) = pid_file {
+    if told.pidfd {
+        plan.parent(Step::SendPidfd(whose), "--pidfd-socket", "before the container counts as made");
+    }
+    if let Some(path) = &told.pid_file {
         plan.parent(Step::PidFile(path.clone()), "--pid-file", "before the container counts as made");
     }
     if let Tail::Container { .. } = tail {

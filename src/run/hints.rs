@@ -29,6 +29,9 @@ pub fn hint(step: &Step, failure: &Failure) -> Option<String> {
         (Step::Console(_), Errno::ENOENT | Errno::ECONNREFUSED) => {
             "the caller of --console-socket must listen before it calls us"
         }
+        (Step::PidfdSocket(_), Errno::ENOENT | Errno::ECONNREFUSED) => {
+            "the caller of --pidfd-socket must listen before it calls us"
+        }
         (Step::Agent(_), Errno::ENOENT | Errno::ECONNREFUSED) => {
             "the agent must listen there before the container is made"
         }

@@ -8,6 +8,7 @@ pub mod child;
 pub mod gate;
 pub mod hints;
 pub mod parent;
+mod pidfd;
 pub mod trace;
 pub mod wait;
 
@@ -68,6 +69,8 @@ pub struct Context {
     pub hooked: bool,
     /// Joined namespaces hide the host: the pid file was opened before.
     pub pid_file: Option<File>,
+    /// Who gets a pidfd of the process.
+    pub pidfd_socket: Option<OwnedFd>,
     /// The agent that answers for the filter.
     pub agent: Option<OwnedFd>,
     /// The filter's listener, on its way to the agent.
@@ -104,6 +107,7 @@ impl Context {
             cloned: false,
             hooked: false,
             pid_file: None,
+            pidfd_socket: None,
             agent: None,
             notifications: None,
             filter: None,

@@ -2,7 +2,7 @@
 
 use super::gate::{self, Heard};
 use super::trace::{Outcome, Trace};
-use super::{Context, blame};
+use super::{Context, blame, pidfd};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::step::{Clone, Gate, Hold, Record, Step};
@@ -91,6 +91,11 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
         Step::Notify(notify) => send_listener(notify, context).map_err(worded),
         Step::Hooks(kind, list) => run_hooks(*kind, list, context),
         Step::PidFile(path) => write_pid_file(path, context).map_err(worded),
+        Step::PidfdSocket(path) => {
+            context.pidfd_socket = Some(pidfd::connect(path).map_err(worded)?);
+            Ok(())
+        }
+        Step::SendPidfd(whose) => pidfd::send(*whose, context).map_err(worded),
         Step::OpenPidFile(path) => {
             context.pid_file = Some(create_file(path).map_err(worded)?);
             Ok(())
@@ -268,7 +273,8 @@ fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
             // The agent's: whoever of the container gets hold of it could tell the agent anything; and it hears the end when all copies are closed.
             let agent = context.agent.take();
             let trace = context.trace.as_mut().and_then(Trace::take_file);
-            let parents = [context.console_end.take(), context.cgroup.take(), agent, trace, Some(ours)];
+            let told = context.pidfd_socket.take();
+            let parents = [context.console_end.take(), context.cgroup.take(), agent, told, trace, Some(ours)];
             let pid_file = context.pid_file.take().map(OwnedFd::from);
             context.held.spent.close_with(parents.into_iter().flatten().chain(pid_file));
             super::wait::restore_signals();

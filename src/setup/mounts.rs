@@ -13,6 +13,9 @@
 //! cgroups: on v2 a cgroup2 mount inside the new cgroup namespace, otherwise (where it would take 10 ms, and show the
 //! whole tree) a bind of the container's own directory; on v1 a tmpfs with one bind for each hierarchy.
 //!
+//! A bind whose source is `/proc/PID/root/PATH` shares a mount of another container: open_tree(2) clones none of a foreign mount namespace, so the
+//! parent enters that one for the moment of the call (`elsewhere`). So two containers have one `/dev/shm`.
+//!
 //! In a user namespace the child may not be able to reach the host's files, nor map their owners. So the parent clones such
 //! sources before the clone (`early`), and the child attaches what it inherited. A mount shows mapped owners (`idmap`) by the maps
 //! of a user namespace, which a process that does nothing holds for that moment.
@@ -25,6 +28,7 @@
 mod apply;
 mod copy_up;
 mod early;
+mod elsewhere;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -193,8 +197,10 @@ enum Content {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Bind {
-    /// Absolute on the host.
+    /// Absolute on the host, or in the root of another process.
     source: PathBuf,
+    /// That process: its mounts are in a namespace of its own.
+    within: Option<i32>,
     reach: Reach,
     this: Change,
     tree: Change,
@@ -446,19 +452,25 @@ fn what(mount: &Mount, target: &Path, options: Options, facts: &Facts) -> What {
     let bind = |source: PathBuf, reach, options: &Options| {
         let source_must_be = if target == Path::new("/proc") { Kind::Proc } else { Kind::Any };
         let (this, tree) = (options.this, options.tree);
-        Bind { source, reach, this, tree, links, source_must_be, cloned_by: Cloned::Child, idmap: None }
+        let (within, cloned_by, idmap) = (None, Cloned::Child, None);
+        Bind { source, within, reach, this, tree, links, source_must_be, cloned_by, idmap }
     };
     if options.bind.is_some() || mount.kind == "bind" {
         let source = facts.bundle.join(mount.source.as_deref().unwrap_or(Path::new("")));
         // What an earlier mount may have made is not there before the clone.
         let outside = !matches!(facts.user, User::Host) && !source.starts_with(facts.rootfs);
         let idmap = idmap(mount, &options, facts);
-        let cloned_by = match (&idmap, outside) {
-            (Some(_), _) => Cloned::Parent,
-            (None, true) => Cloned::Both,
-            (None, false) => Cloned::Child,
+        let (within, source) = match in_root_of(&source) {
+            Some((pid, path)) => (Some(pid), path),
+            None => (None, source),
         };
-        return What::Bind(Bind { cloned_by, idmap, ..bind(source, options.bind.unwrap_or_default(), &options) });
+        let cloned_by = match (&idmap, within, outside) {
+            (Some(_), _, _) | (_, Some(_), _) => Cloned::Parent,
+            (None, None, true) => Cloned::Both,
+            (None, None, false) => Cloned::Child,
+        };
+        let bind = bind(source, options.bind.unwrap_or_default(), &options);
+        return What::Bind(Bind { cloned_by, idmap, within, ..bind });
     }
     match (mount.kind.as_str(), facts.cgroups) {
         ("sysfs", _) if !matches!(facts.user, User::Host) && !facts.network_namespace => {
@@ -488,6 +500,14 @@ fn what(mount: &Mount, target: &Path, options: Options, facts: &Facts) -> What {
             What::New(new)
         }
     }
+}
+
+/// `/proc/PID/root/PATH` as the process and the path in its root: open_tree(2) clones mounts of the caller's own namespace alone.
+fn in_root_of(source: &Path) -> Option<(i32, PathBuf)> {
+    let rest = source.strip_prefix("/proc").ok()?;
+    let mut parts = rest.components().map(|part| part.as_os_str().to_str());
+    let pid = parts.next()??.parse().ok().filter(|pid| *pid > 0)?;
+    (parts.next()?? == "root").then(|| (pid, Path::new("/").join(rest.components().skip(2).collect::<PathBuf>())))
 }
 
 /// The option that labels a whole new file system, unless the mount's own options do. An mqueue takes none: its root is labelled

@@ -7,6 +7,7 @@
 
 use super::containers::{Kept, KeptMount, Known};
 use crate::docker::lists::{self, Does};
+use crate::docker::volumes::DIRECTORY;
 use crate::error::Result;
 use crate::image::named::Named;
 use crate::image::store::{Store, Stored};
@@ -86,16 +87,17 @@ fn image_id(store: &Store, manifest: &str) -> Option<String> {
     images.iter().find(|image| image.manifest.digest().to_string() == manifest).map(|image| image.id.to_string())
 }
 
-/// Binds of the host's, and what `--tmpfs` made. What every container has is not among them.
+/// Binds of the host's, what `--tmpfs` made, and the image's volumes. What every container has is not among them.
 pub fn mounts(kept: &Kept, known: &Known) -> Vec<Value> {
     let own = known.image.as_ref().map(|(container, _)| container.path());
     let is_own = |mount: &KeptMount| own.is_some_and(|own| mount.source.starts_with(own));
+    let is_volume = |mount: &KeptMount| own.is_some_and(|own| mount.source.starts_with(own.join(DIRECTORY)));
     let usual = |mount: &KeptMount| {
         mount.destination.starts_with("/dev") || mount.destination == Path::new("/run/.containerenv")
     };
     let shown = |mount: &&KeptMount| match mount.kind.as_str() {
         "tmpfs" => !usual(mount),
-        _ => is_bind(mount) && !is_own(mount),
+        _ => is_bind(mount) && (!is_own(mount) || is_volume(mount)),
     };
     let document = |mount: &KeptMount| {
         let has = |word: &str| mount.options.iter().any(|option| option == word);
@@ -104,7 +106,7 @@ pub fn mounts(kept: &Kept, known: &Known) -> Vec<Value> {
             .iter()
             .find(|option| ["private", "shared", "slave"].iter().any(|kind| option.trim_start_matches('r') == *kind));
         json!({
-            "Type": if is_bind(mount) { "bind" } else { "tmpfs" },
+            "Type": if is_volume(mount) { "volume" } else if is_bind(mount) { "bind" } else { "tmpfs" },
             "Source": if is_bind(mount) { mount.source.display().to_string() } else { String::new() },
             "Destination": mount.destination,
             "Mode": mount.options.join(","),

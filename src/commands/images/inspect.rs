@@ -6,6 +6,7 @@
 //! word is a container before it is an image, as with Docker; `--type` says otherwise.
 
 use super::containers::Known;
+use super::size::{self, Size};
 use super::{documents, store_path};
 use crate::cli::Invocation;
 use crate::commands::{inspect::of, target};
@@ -16,6 +17,7 @@ use crate::image::store::Store;
 use crate::input::id::Id;
 use crate::state::status;
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// What a word may mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +54,9 @@ fn one(invocation: &Invocation, store: Option<&Store>, word: &str, kind: Kind) -
     let id = if kind == Kind::Image { None } else { Id::parse(word).ok() };
     let target = id.map(|id| target::find(invocation, &id)).transpose()?;
     let target = match target {
-        Some(target) if target.is_something() => return container(target, store),
+        Some(target) if target.is_something() => {
+            return container(target, store, invocation.args.get_flag("size").then(|| store_path(invocation)));
+        }
         other => other,
     };
     if kind != Kind::Container
@@ -67,7 +71,8 @@ fn one(invocation: &Invocation, store: Option<&Store>, word: &str, kind: Kind) -
     }
 }
 
-fn container(target: target::Target, store: Option<&Store>) -> Result<Value> {
+/// `measured`: the store, if sizes are wanted.
+fn container(target: target::Target, store: Option<&Store>, measured: Option<PathBuf>) -> Result<Value> {
     let found = target.entry.as_ref().map(|entry| entry.load().map(|state| (status::of(entry, &state), state)));
     let found = found.transpose()?;
     let mut document = match (&target.entry, &found) {
@@ -81,6 +86,11 @@ fn container(target: target::Target, store: Option<&Store>) -> Result<Value> {
     };
     if let Some(fields) = document.as_object_mut() {
         fields.extend(documents::container(&known, store));
+        if let (Some(path), Some((container, _))) = (measured, &known.image) {
+            let size = Size::of(container, &size::images(&path));
+            fields.insert("SizeRw".to_owned(), size.own.into());
+            fields.insert("SizeRootFs".to_owned(), size.whole.unwrap_or(size.own).into());
+        }
     }
     Ok(document)
 }

@@ -2,7 +2,7 @@
 //!
 //! | verb | file |
 //! |---|---|
-//! | `run` | `run` |
+//! | `run`, `explain` | `run`, `explain`; what they have in common is in `decide` |
 //! | `pull`, `push` | `pull`, `push`; `progress` shows how far they are |
 //! | `login`, `logout` | `login` |
 //! | `load`, `save` | `archive` |
@@ -15,7 +15,9 @@
 
 mod archive;
 pub mod containers;
+mod decide;
 pub mod documents;
+pub mod explain;
 mod history;
 pub mod inspect;
 mod list;
@@ -29,6 +31,7 @@ pub mod pull;
 mod push;
 mod rows;
 pub mod run;
+mod size;
 pub mod verbs;
 
 use super::delete::{self, Force};
@@ -44,17 +47,23 @@ use crate::image::named::Named;
 use crate::image::store::{self, Silent, Store, Stored};
 use crate::state::status::{self, Status};
 use crate::state::store::{Entry, Store as Runtime};
+use crate::sys::start;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Where images are: `--store`, `CORTEN_STORE`, or `/var/lib/corten`.
+/// Where images are: `--store`, `CORTEN_STORE`, or `/var/lib/corten`; for an ordinary user the data directory of the XDG specification.
 pub fn store_path(invocation: &Invocation) -> PathBuf {
     store_at(invocation.global.store.clone())
 }
 
 fn store_at(given: Option<PathBuf>) -> PathBuf {
     let from_environment = || std::env::var_os("CORTEN_STORE").filter(|path| !path.is_empty()).map(PathBuf::from);
-    given.or_else(from_environment).unwrap_or_else(|| store::DEFAULT.into())
+    let of_user = || {
+        let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let data = || set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")));
+        data().filter(|_| start::euid() != 0).map(|data| data.join("corten"))
+    };
+    given.or_else(from_environment).or_else(of_user).unwrap_or_else(|| store::DEFAULT.into())
 }
 
 /// Which form the words after `run` have. `store`: `--store`, if it was given.
@@ -156,6 +165,7 @@ fn find_running(containers: &Containers, runtime: &Runtime, word: &str) -> Resul
     Ok(docker::configure::Other {
         name: word.to_owned(),
         pid: init.pid,
+        has_shm: config.mounts.iter().any(|mount| mount.destination == Path::new("/dev/shm")),
         hostname: config.hostname.unwrap_or(hostname),
         directory: image.map(|container| container.path().to_owned()),
     })

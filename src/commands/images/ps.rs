@@ -6,6 +6,7 @@
 //! ended nobody keeps.
 
 use super::containers::{Known, all};
+use super::size::{self, Size};
 use super::{moment, store_path};
 use crate::cli::Invocation;
 use crate::commands::ps::{filters, format};
@@ -15,11 +16,9 @@ use crate::docker::lists::{self, Cut, Does};
 use crate::docker::{human, lists::PS};
 use crate::error;
 use crate::error::Result;
-use crate::image::store::Store;
+use crate::image::store::{Store, Stored};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 /// Digits of an id as a table shows it.
 const SHORT: usize = 12;
@@ -30,7 +29,8 @@ pub fn ps(invocation: &Invocation) -> Result<u8> {
     let args = &invocation.args;
     // Before anything is looked for: a template with a mistake is one also where there is no container.
     let asked = format(args)?;
-    let template = Format::parse(asked.unwrap_or(PS.table), PS.table)?;
+    let usual = if args.get_flag("size") { format!("{}\\t{{{{.Size}}}}", PS.table) } else { PS.table.to_owned() };
+    let template = Format::parse(asked.unwrap_or(&usual), &usual)?;
     let texts: Vec<String> =
         args.get_many::<String>("filter").unwrap_or_default().chain(filters(args)).cloned().collect();
     let filters = Filters::parse(&texts, filter::PS)?;
@@ -51,10 +51,14 @@ pub fn ps(invocation: &Invocation) -> Result<u8> {
         shown.for_each(|one| println!("{}", id(one, cut)));
         return Ok(0);
     }
-    let detail = asked
-        .filter(|_| !is_table)
-        .map_or(Detail::Usual, |text| if text.contains(".Size") { Detail::Size } else { Detail::All });
-    let rows: Vec<Value> = shown.map(|one| row(one, cut, detail)).collect();
+    let detail = match asked.filter(|_| !is_table) {
+        None => Detail::Usual,
+        Some(_) => Detail::All,
+    };
+    // Measured where it is shown: that takes a walk.
+    let measured = args.get_flag("size") || asked.is_some_and(|text| text.contains(".Size"));
+    let images = measured.then(|| size::images(&store_path(invocation)));
+    let rows: Vec<Value> = shown.map(|one| row(one, cut, detail, images.as_deref())).collect();
     print!("{}", template.list(&rows, PS.headings)?);
     Ok(0)
 }
@@ -66,8 +70,6 @@ enum Detail {
     Usual,
     /// What a template may name.
     All,
-    /// Also what the container has written, which takes a walk.
-    Size,
 }
 
 fn id(known: &Known, cut: Cut) -> &str {
@@ -77,8 +79,8 @@ fn id(known: &Known, cut: Cut) -> &str {
     }
 }
 
-/// The row as a template has it; its fields are those of `lists::PS`.
-fn row(known: &Known, cut: Cut, detail: Detail) -> Value {
+/// The row as a template has it; its fields are those of `lists::PS`. `images`: sizes are shown.
+fn row(known: &Known, cut: Cut, detail: Detail, images: Option<&[Stored]>) -> Value {
     let (state, status) = lists::status(known.does);
     let created = moment::parse(&known.created);
     let now = moment::now();
@@ -104,17 +106,18 @@ fn row(known: &Known, cut: Cut, detail: Detail) -> Value {
     row["Command"] = lists::command(command, cut).into();
     if let Some(kept) = kept.as_ref().filter(|_| detail != Detail::Usual) {
         row["Networks"] = kept.network().into();
-        let mounts: Vec<String> = super::documents::mounts(kept, known)
-            .iter()
-            .map(|mount| lists::cell(mount["Source"].as_str().unwrap_or_default(), 15, cut))
-            .collect();
+        let mounts = super::documents::mounts(kept, known);
+        let volumes = mounts.iter().filter(|mount| mount["Type"] == "volume").count();
+        row["LocalVolumes"] = volumes.to_string().into();
+        let mounts: Vec<String> =
+            mounts.iter().map(|mount| lists::cell(mount["Source"].as_str().unwrap_or_default(), 15, cut)).collect();
         row["Mounts"] = mounts.join(",").into();
     }
-    if let (Detail::Size, Some((container, _))) = (detail, &known.image) {
-        row["Size"] = human::size(written(&container.path().join("upper"))).into();
-    } else if detail != Detail::Usual {
-        row["Size"] = human::size(0).into();
+    row["Size"] = match (images, &known.image) {
+        (Some(images), Some((container, _))) => Size::of(container, images).words(),
+        _ => human::size(0),
     }
+    .into();
     row
 }
 
@@ -129,17 +132,6 @@ fn image(known: &Known) -> String {
 
 fn labels(known: &Known) -> Option<&BTreeMap<String, String>> {
     known.image.as_ref().map(|(_, record)| &record.labels)
-}
-
-/// Bytes of the files below a directory. What cannot be read, or goes meanwhile, counts for nothing.
-fn written(directory: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
-    let size = |entry: std::io::Result<std::fs::DirEntry>| {
-        let path = entry.ok()?.path();
-        let about = path.symlink_metadata().ok()?;
-        Some(if about.is_dir() { written(&path) } else { about.blocks() * 512 })
-    };
-    entries.filter_map(size).sum()
 }
 
 /// Which containers are shown.

@@ -7,33 +7,29 @@
 //! What goes wrong: whoever is killed here leaves a directory and perhaps a running program. The directory is locked while somebody is at work
 //! with it, so the next command knows what nobody comes back for (`image::container`).
 
-use super::{find_running, obtain, report, sweep};
+use super::decide::{self, PROGRAM, Subject};
+use super::{obtain, report, sweep};
 use crate::cli::Invocation;
-use crate::commands::create::{Foreground, check_console, console, make};
+use crate::commands::create::make;
 use crate::commands::{delete, program_code, require_root, store as runtime_store};
 use crate::docker::configure::{Ended, Input};
-use crate::docker::{self, Before, Facts, Options, here};
+use crate::docker::{self, Before, Options, here};
 use crate::error;
 use crate::error::{Error, Result};
-use crate::image::container::{self, Container, Containers, Ground, Making, Record, Removal};
+use crate::image::container::{self, Container, Containers, Making, Record, Removal};
 use crate::image::store::{Store, Stored};
 use crate::input::bundle::Bundle;
 use crate::input::host::Host;
 use crate::input::overrides::Caller;
 use crate::logger::rfc3339;
-use crate::plan::{Request, Root, Start};
+use crate::plan::Request;
 use crate::run::{parent, wait};
-use crate::setup::label;
-use crate::setup::overlay::{After, Overlay};
-use crate::setup::program::Inherited;
-use crate::setup::rootfs::Way;
+use crate::setup::overlay::After;
 use crate::state::status::boot;
 use crate::state::store::CONFIGURATION;
-use crate::sys::file::{self, End};
 use crate::sys::process::signal_name;
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -59,6 +55,9 @@ fn begin(invocation: &Invocation) -> Result<u8> {
     if let Some(file) = before.cidfile.as_deref().filter(|file| file.symlink_metadata().is_ok()) {
         return Err(error!("--cidfile {}: the file is there already", file.display())
             .hint("the container that it names may still run; remove the file"));
+    }
+    if options.tty && wait::caller_terminal().is_none() {
+        return Err(error!("-t: the input device is not a TTY").hint("leave -t out where there is no terminal"));
     }
     let store = Store::open(&super::store_path(invocation))?;
     let containers = Containers::open(store.path())?;
@@ -118,31 +117,11 @@ fn prepare(
     let id = here::new_id()?;
     let directory = store.path().join("containers").join(&id);
     let layers = store.layers(image)?;
-    let accounts = crate::image::store::files(&layers, &["etc/passwd", "etc/group"])?;
-    let runtime = runtime_store(invocation)?;
-    let configured = docker::configure(
-        &image.config,
-        options,
-        &Facts {
-            id: &id,
-            rootfs: Path::new("rootfs"),
-            directory: &directory,
-            passwd: &accounts[0],
-            group: &accounts[1],
-            caller,
-            hostname: &hostname()?,
-            arch: here::ARCH,
-            kernel: host.kernel,
-            processors: here::processors(),
-            held: here::held(),
-            program: &std::env::current_exe().unwrap_or_default(),
-            read: &|path| read(path),
-            devices: &here::devices,
-            container: &|word| find_running(containers, &runtime, word),
-        },
-    )?;
+    let subject = Subject { id: &id, directory: &directory, layers: &layers, image: &image.config, options, caller };
+    let configured = decide::configured(invocation, host, Some(containers), &subject)?;
     report(invocation, &configured.warnings);
-    for directory in &configured.make {
+    // What is there may be a file, or a socket.
+    for directory in configured.make.iter().filter(|path| !path.exists()) {
         std::fs::create_dir_all(directory)
             .map_err(|e| error!("{}: {}", directory.display(), crate::error::io_words(&e)))?;
     }
@@ -160,7 +139,7 @@ fn prepare(
         stop_signal: Some(signal_name(configured.stop_signal)),
         stop_timeout: configured.stop_timeout.and_then(|seconds| u32::try_from(seconds).ok()),
         removal: if configured.ended == Ended::Goes { Removal::AtEnd } else { Removal::Kept },
-        root: runtime.path().to_owned(),
+        root: runtime_store(invocation)?.path().to_owned(),
         ended: None,
     };
     let ground = containers.ground(&boot())?;
@@ -171,26 +150,30 @@ fn prepare(
         let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         container.write(name, &file.content, Mode::from_bits_truncate(0o644)).map(drop)
     });
+    let program = || if options.init { copy_program(&directory.join(PROGRAM)) } else { Ok(()) };
+    let volumes = || {
+        configured.volumes.iter().try_for_each(|volume| {
+            let directory = container.directory(&volume.directory)?;
+            let filled = crate::image::volume::fill(&layers, &volume.place, directory.as_fd());
+            filled.map_err(|e| e.at(format!("the image's VOLUME {}", volume.place.display())))
+        })
+    };
     // What the runtime keeps goes with the program; `inspect` shows it afterwards.
     let kept = || match record.removal {
         Removal::AtEnd => Ok(()),
         Removal::Kept => container.write(CONFIGURATION, &configured.raw, Mode::from_bits_truncate(0o600)).map(drop),
     };
-    if let Err(e) = filled.and_then(|()| kept()).and_then(|()| input(configured.input)) {
+    if let Err(e) = filled
+        .and_then(|()| program())
+        .and_then(|()| volumes())
+        .and_then(|()| kept())
+        .and_then(|()| input(configured.input))
+    {
         let _ = containers.remove(&container);
         return Err(e);
     }
     let after = if record.removal == Removal::AtEnd { After::Removed } else { After::Kept };
-    let root = match ground {
-        Ground::Copy { .. } => Root::Bundle,
-        Ground::Overlay => Root::Overlay(Overlay {
-            store: store.path().to_owned(),
-            lower: layers,
-            upper: directory.join("upper"),
-            work: directory.join("work"),
-            after,
-        }),
-    };
+    let root = decide::root(&ground, store.path(), layers, &directory, after);
     let bundle = Bundle {
         dir: directory,
         config: configured.config,
@@ -198,17 +181,7 @@ fn prepare(
         wording: configured.wording,
         warnings: Vec::new(),
     };
-    let request = Request {
-        id,
-        bundle: bundle.dir.clone(),
-        start: Start::AtOnce,
-        root,
-        console: console(&invocation.args, bundle.config.process.as_ref()),
-        pid_file: None,
-        keyring: label::Keyring::New,
-        way: Way::Pivot,
-        inherited: Inherited::default(),
-    };
+    let request = decide::request(invocation, id, &bundle, root);
     Ok(Made { container, record, bundle, request })
 }
 
@@ -220,7 +193,6 @@ fn foreground(
     request: &Request,
     cidfile: Option<&Path>,
 ) -> Result<u8> {
-    check_console(&bundle, &invocation.args, Foreground::Yes)?;
     let signals = wait::block_signals()?;
     if let Some(file) = cidfile {
         write_cidfile(file, &request.id)?;
@@ -258,26 +230,18 @@ fn write_cidfile(file: &Path, id: &str) -> Result<()> {
         .map_err(|e| error!("--cidfile {}: {}", file.display(), crate::error::io_words(&e)))
 }
 
+/// A copy: by now this program is executed from a mount that hangs nowhere (`sys::seal`), so that its own link leads to no path of the host; and what a container
+/// with the right to mount could write to must not be the host's.
+fn copy_program(to: &Path) -> Result<()> {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    let copied = std::fs::copy("/proc/self/exe", to).and_then(|_| std::fs::set_permissions(to, mode));
+    copied.map_err(|e| error!("--init: {}: {}", to.display(), crate::error::io_words(&e)))
+}
+
 /// Without `-i` a container has nothing to read.
 fn input(input: Input) -> Result<()> {
     match input {
         Input::Caller => Ok(()),
         Input::Null => Ok(crate::sys::start::null_input()?),
     }
-}
-
-fn hostname() -> Result<String> {
-    let name = nix::unistd::gethostname().map_err(|errno| error!("gethostname: {}", crate::sys::plain(errno)))?;
-    Ok(name.to_string_lossy().into_owned())
-}
-
-/// The largest file of the host that is read, in bytes.
-const LARGEST: usize = 16 << 20;
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let wrong = |errno: Errno| error!("{}: {}", path.display(), crate::error::io_words(&errno.into()));
-    // To an empty read: it may be a pipe, or a file of procfs.
-    let read = |file| file::read_rest(file, End::Nothing, 0, LARGEST);
-    let bytes = file::open(path, OFlag::O_RDONLY).and_then(read).map_err(wrong)?;
-    if bytes.len() > LARGEST { Err(error!("{}: more than {LARGEST} bytes", path.display())) } else { Ok(bytes) }
 }

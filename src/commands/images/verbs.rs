@@ -21,6 +21,9 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
     if let Some(words) = cli::images::refusal(&invocation.verb, &invocation.args) {
         return Err(Error::new(words));
     }
+    if ["pull", "load"].contains(&invocation.verb.as_str()) {
+        may_unpack()?;
+    }
     match invocation.verb.as_str() {
         "pull" => pull::pull(invocation),
         "push" => push::push(invocation),
@@ -34,6 +37,15 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         "history" => history::history(invocation),
         "prune" => prune::prune(invocation),
         other => Err(error!("{other}: no verb on images")),
+    }
+}
+
+/// Layers are unpacked where they arrive, with the owners that they name.
+pub fn may_unpack() -> Result<()> {
+    match crate::sys::start::euid() {
+        0 => Ok(()),
+        _ => Err(error!("needs root: unpacking sets owners, and doing without is not in this version")
+            .hint("`sudo corten …`")),
     }
 }
 

@@ -22,6 +22,7 @@ use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat, mknodat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 /// How an image's layers become a root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,18 +38,24 @@ pub enum Ground {
 
 const FILE: &str = "ground";
 
+impl Ground {
+    /// What was found out about this store since the boot.
+    pub fn noted(store: &Path, boot: &str) -> Option<Ground> {
+        file::read_text(store.join(FILE), End::Less).ok().and_then(|text| parse(&text, boot))
+    }
+}
+
 impl Containers {
     /// What the store stands on. `boot`: the boot's id, `/proc/sys/kernel/random/boot_id`.
     pub fn ground(&self, boot: &str) -> Result<Ground> {
-        let place = self.store.join(FILE);
-        let noted = file::read_text(&place, End::Less).ok();
-        if let Some(known) = noted.and_then(|text| parse(&text, boot)) {
+        if let Some(known) = Ground::noted(&self.store, boot) {
             return Ok(known);
         }
         let found = self.probe()?;
         // Who cannot write it asks again the next time.
         let aside = self.store.join(format!("{FILE}.{}", std::process::id()));
-        let _ = std::fs::write(&aside, format(&found, boot)).and_then(|()| std::fs::rename(&aside, &place));
+        let _ =
+            std::fs::write(&aside, format(&found, boot)).and_then(|()| std::fs::rename(&aside, self.store.join(FILE)));
         Ok(found)
     }
 

@@ -322,6 +322,12 @@ impl Container {
         &self.path
     }
 
+    /// Makes a directory in it, and those that it lies in; mode 0755 until it is filled.
+    pub fn directory(&self, name: &Path) -> Result<OwnedFd> {
+        let mode = Mode::from_bits_truncate(0o755);
+        Ok(path::make_missing_directory(self.dir.as_fd(), name, mode, Links::Refuse)?)
+    }
+
     /// Its open directory.
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()

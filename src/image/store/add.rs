@@ -15,7 +15,7 @@ use super::images::{Stored, chains};
 use super::stage::{Stage, Sweep};
 use crate::error;
 use crate::error::{Error, Result};
-use oci_spec::image::{Descriptor, MediaType, PlatformBuilder};
+use oci_spec::image::{Descriptor, PlatformBuilder};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -134,7 +134,7 @@ impl Store {
         let parts: Vec<Part<'_>> = chains(&image.layers)
             .into_iter()
             .zip(&image.layers)
-            .map(|(chain, blob)| Ok(Part { blob, descriptor: described(blob)?, chain }))
+            .map(|(chain, blob)| Ok(Part { blob, descriptor: blob.descriptor()?, chain }))
             .collect::<Result<_>>()?;
         for part in &parts {
             pull.progress.tell(&part.blob.digest, Event::Expected { size: part.blob.size });
@@ -283,12 +283,6 @@ impl Store {
             pull.progress.tell(&part.blob.digest, Event::Unpacked);
         }
     }
-}
-
-fn described(blob: &LayerBlob) -> Result<Descriptor> {
-    let digest: oci_spec::image::Digest =
-        blob.digest.to_string().parse().map_err(|e| error!("{}: {e}", blob.digest))?;
-    Ok(Descriptor::new(MediaType::ImageLayer, blob.size, digest))
 }
 
 /// The manifest's descriptor without what others wrote on it, and with the platform that the configuration names.

@@ -35,9 +35,9 @@ mod settle;
 mod stage;
 
 pub use add::{Event, Progress, Silent};
-pub use below::files;
+pub use below::{Below, Found, Within, files, join};
 pub use collect::{Removed, Which};
-pub use images::{Force, Line, Stored, StoredLayer};
+pub use images::{Force, Line, Stored, StoredLayer, chains};
 pub use lock::Hold;
 
 use super::layout::Layout;
@@ -50,7 +50,7 @@ use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use nix::unistd::mkdir;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Where the store is when nothing else is said.
@@ -66,6 +66,11 @@ pub struct Store {
 impl Store {
     /// Opens the store, and makes it if it is not there. It must belong to the caller, who alone may enter.
     pub fn open(path: &Path) -> Result<Self> {
+        if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty() && !above.exists()) {
+            // `~/.local/share` of somebody who is new here; its mode is what the XDG specification says.
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(above);
+            made.called(|| format!("mkdir({above:?}, 0700)"))?;
+        }
         make(path)?;
         let meta = fs::symlink_metadata(path).called(|| format!("lstat({path:?})"))?;
         let (shown, me) = (path.display(), nix::unistd::geteuid());

@@ -288,6 +288,15 @@ const BREACHES: &[Breach] = &[
     ("paths of the host are opened before the parent is inside", "exec-notify", |l| {
         move_to_end(l, |s| matches!(s, Step::Agent(_)));
     }),
+    ("a pidfd goes to who listened before there was a process, and before that may go on", "pidfd-socket", |l| {
+        move_to_end(l, |s| matches!(s, Step::SendPidfd(_)));
+    }),
+    ("a pidfd goes to who listened before there was a process, and before that may go on", "exec-pidfd-socket", |l| {
+        remove(l, |s| matches!(s, Step::SendPidfd(_)));
+    }),
+    ("paths of the host are opened before the parent is inside", "exec-pidfd-socket", |l| {
+        move_before(l, |s| matches!(s, Step::PidfdSocket(_)), is_clone);
+    }),
     ("descriptors are closed once everything is found", "bare-v2", |l| {
         move_before(l, |s| matches!(s, Step::Program(program::Action::CloseFrom(_))), is_find);
     }),

@@ -1,6 +1,6 @@
 //! The parent's part of a bind, before the clone: what the child in a user namespace could neither open nor map.
 
-use super::{Bind, IdMap, Owner, shown};
+use super::{Bind, IdMap, Owner, elsewhere, shown};
 use crate::input::config::IdMapping;
 use crate::sys::mount::{self, Change, Reach, attr};
 use crate::sys::process::{self, Parent, Side};
@@ -15,7 +15,10 @@ use std::path::Path;
 
 /// The source as a detached tree that tells the host nothing, its owners mapped where asked.
 pub(super) fn clone(bind: &Bind) -> Result<OwnedFd> {
-    let tree = bind.clone_source()?;
+    let tree = match bind.within {
+        None => bind.clone_source()?,
+        Some(pid) => elsewhere::clone(pid, &bind.source, bind.reach)?,
+    };
     let slave = Change::propagate(MsFlags::MS_SLAVE);
     mount::change(tree.as_fd(), Reach::Tree, &slave).called(|| shown::setattr(Reach::Tree, &slave))?;
     if let Some(IdMap { reach, owner }) = &bind.idmap {

@@ -2,7 +2,7 @@
 
 use super::{
     Action, Bind, Cloned, Content, Entered, IdMap, Kind, Legacy, New, Owner, Remount, RootMode, Spot, Way, What, early,
-    whole,
+    elsewhere, whole,
 };
 use crate::setup::options::Data;
 use crate::sys::mount::{Change, Reach, attr};
@@ -135,7 +135,11 @@ impl Bind {
     }
 
     fn early_calls(&self) -> Vec<String> {
-        let mut calls = vec![self.open_tree(), setattr(Reach::Tree, &Change::propagate(MsFlags::MS_SLAVE))];
+        let tree = match self.within {
+            None => self.open_tree(),
+            Some(pid) => elsewhere::shown(pid, &self.source, self.reach),
+        };
+        let mut calls = vec![tree, setattr(Reach::Tree, &Change::propagate(MsFlags::MS_SLAVE))];
         if let Some(IdMap { reach, owner }) = &self.idmap {
             calls.push(match owner {
                 Owner::Namespace(path) => format!("openat({path:?})"),

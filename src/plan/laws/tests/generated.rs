@@ -210,6 +210,7 @@ fn asked() -> impl Strategy<Value = (Host, Request)> {
             start: if create { Start::WhenTold } else { Start::AtOnce },
             console: if socket { Console::Socket("/run/console.sock".into()) } else { Console::Here(None) },
             pid_file: pid_file.then(|| "/run/web.pid".into()),
+            pidfd_socket: (descriptors == 1).then(|| "/run/web.sock".into()),
             keyring: if keep { Keyring::Keep } else { Keyring::New },
             root,
             way: if no_pivot { Way::Move } else { Way::Pivot },
@@ -240,6 +241,7 @@ fn plans(config: &Config, host: &Host, request: &Request) -> Vec<Plan> {
         init: 4121,
         console: request.console.clone(),
         pid_file: request.pid_file.clone(),
+        pidfd_socket: request.pidfd_socket.clone(),
         inherited: request.inherited.clone(),
     };
     let joined = exec::process(&process, config, &cgroup, &asked).expect("what can be made can be joined");

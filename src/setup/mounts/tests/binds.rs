@@ -258,3 +258,13 @@ fn an_overlay_of_many_layers_is_mounted_though_fsconfig_is_too_short() {
         },
     );
 }
+
+#[test]
+fn a_source_in_the_root_of_another_process() {
+    let of = |source: &str| in_root_of(Path::new(source)).map(|(pid, path)| (pid, path.display().to_string()));
+    assert_eq!(of("/proc/42/root/dev/shm"), Some((42, "/dev/shm".to_owned())));
+    assert_eq!(of("/proc/42/root"), Some((42, "/".to_owned())));
+    for other in ["/proc/self/root/x", "/proc/42/cwd/x", "/proc/0/root/x", "/proc/42", "/dev/42/root/x", "/proc"] {
+        assert_eq!(of(other), None, "{other}");
+    }
+}
