@@ -48,6 +48,7 @@ fn request() -> Request {
         start: Start::AtOnce,
         console: Console::default(),
         pid_file: None,
+        pidfd_socket: None,
         keyring: Keyring::New,
         root: Root::Bundle,
         way: Way::Pivot,

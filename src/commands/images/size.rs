@@ -35,8 +35,10 @@ impl Size {
 
 /// The images of a store; none if there is no store.
 pub fn images(store: &Path) -> Vec<Stored> {
-    let known = store.join("index.json").exists();
-    known.then(|| Store::open(store).and_then(|store| store.images()).unwrap_or_default()).unwrap_or_default()
+    match store.join("index.json").exists() {
+        true => Store::open(store).and_then(|store| store.images()).unwrap_or_default(),
+        false => Vec::new(),
+    }
 }
 
 fn written(directory: &Path) -> u64 {
