@@ -96,6 +96,9 @@ fn times_of_directories_survive_what_is_put_into_them() {
     place.accepts(&[lower.clone(), Tar::new().file("a/b/e", "2").file("a/.wh.d", "")]);
     assert_eq!((time("a"), time("a/b")), (200, 300));
     assert!(!place.has("a/d"));
+    // The same by a link that is gone when the times are set.
+    place.accepts(&[lower.clone(), Tar::new().symlink("l", "a").file("l/e", "2").file("l", "2")]);
+    assert_eq!((time("a"), place.has("a/e")), (200, true));
     place.accepts(&[lower, Tar::new().entry("a/b", at(400), b"").file("a/b/e", "2")]);
     assert_eq!((time(""), time("a"), time("a/b")), (100, 200, 400));
     let pax = vec![("mtime", b"-1.5".to_vec())];

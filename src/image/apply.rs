@@ -18,12 +18,13 @@ use super::put::{device, fill, is_directory, meta, named, spec};
 use super::{marks, prune, xattr};
 use crate::error;
 use crate::error::Result;
-use crate::sys::Called;
+use crate::sys::{Called, path};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{Mode, fstat, fstatat, futimens, mkdirat, mknodat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{linkat, symlinkat};
+use std::collections::hash_map::Entry::Vacant;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -31,6 +32,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 /// Bytes copied at once.
@@ -42,6 +44,8 @@ const DIRECTORIES: usize = 200_000;
 /// An image's root while its layers are applied.
 pub struct Tree {
     root: Rc<OwnedFd>,
+    /// As the kernel names it.
+    name: Option<PathBuf>,
     inode: u64,
     buffer: Vec<u8>,
 }
@@ -94,10 +98,17 @@ impl Made {
 }
 
 impl Tree {
+    /// The path of a directory below the root without the links by which it was reached; where nobody can tell, as it was reached.
+    fn own_name(&self, directory: impl AsFd, reached: &[u8]) -> Vec<u8> {
+        let whole = path::name(directory).ok();
+        let own = whole.as_deref().zip(self.name.as_deref()).and_then(|(whole, root)| whole.strip_prefix(root).ok());
+        own.map_or_else(|| reached.to_vec(), |own| own.as_os_str().as_bytes().to_vec())
+    }
+
     /// Takes the empty directory that becomes the image's root.
     pub fn new(root: OwnedFd) -> Result<Self> {
         let inode = fstat(&root).called(|| "fstat(rootfs)".into())?.st_ino;
-        Ok(Tree { root: Rc::new(root), inode, buffer: vec![0; BUFFER] })
+        Ok(Tree { name: path::name(&root).ok(), root: Rc::new(root), inode, buffer: vec![0; BUFFER] })
     }
 
     /// Begins a layer.
@@ -312,7 +323,7 @@ impl Layer<'_> {
         if let Some(apart) = &mut self.apart {
             apart.implicit.remove(&inode);
         }
-        self.times.insert(inode, (path.to_vec(), spec(entry.mtime)));
+        self.times.insert(inode, (self.tree.own_name(fd, path), spec(entry.mtime)));
         Ok(())
     }
 
@@ -408,8 +419,11 @@ impl Layer<'_> {
             opened => opened.called(|| format!("openat2(rootfs, {:?}, IN_ROOT)", show(path)))?,
         };
         let found = fstat(&fd).called(|| format!("fstat({:?})", show(path)))?;
-        let time = TimeSpec::new(found.st_mtime, found.st_mtime_nsec);
-        self.times.entry(found.st_ino).or_insert_with(|| (path.to_vec(), time));
+        if let Vacant(new) = self.times.entry(found.st_ino) {
+            // Under its own name: a link on the way may be gone when the times are set.
+            let time = TimeSpec::new(found.st_mtime, found.st_mtime_nsec);
+            new.insert((self.tree.own_name(&fd, path), time));
+        }
         if self.times.len() > DIRECTORIES {
             return Err(error!("more than {DIRECTORIES} directories in a layer: refused as a bomb"));
         }
