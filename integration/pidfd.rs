@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 macro_rules! needs_pidfd_socket {
     () => {
         if !runtime().is_corten() {
-            crate::skip!("only a runc since 1.2 has --pidfd-socket");
+            crate::skip!("runc: has --pidfd-socket since 1.2");
         }
     };
 }

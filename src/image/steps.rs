@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 /// How many symbolic links one path may lead through, as in the kernel (path_resolution(7)).
-const LINKS: usize = 40;
+pub const LINKS: usize = 40;
 
 /// What a component turned out to be.
 pub enum Step {

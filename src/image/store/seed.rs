@@ -32,6 +32,7 @@ pub fn seed(root: &OwnedFd, wanted: &[Vec<u8>], below: &Below, budget: &Budget) 
     let mut copied = Copied::new();
     let mut directories = Vec::new();
     for path in wanted {
+        let mut links = 0;
         steps::walk(root, path, &mut |here, above, name| {
             let all = [above, &[name.as_bytes().to_vec()]].concat();
             let whole = all.join(&b'/');
@@ -42,7 +43,12 @@ pub fn seed(root: &OwnedFd, wanted: &[Vec<u8>], below: &Below, budget: &Budget) 
                     directories.push((merged[0], whole));
                     Ok(Step::Into(made))
                 }
-                Found::Other(index, found) if is_link(&found) => link(here, name, below, index, &whole).map(Step::Link),
+                Found::Other(index, found) if is_link(&found) => {
+                    let target = link(here, name, below, index, &whole)?;
+                    links += 1;
+                    // A link to itself can be wanted for its own sake, by a hard link. Who goes through it hears of it later.
+                    Ok(if links > steps::LINKS { Step::Stop } else { Step::Link(target) })
+                }
                 Found::Other(index, found) => {
                     file(root, here, name, &Original { below, index, path: &whole, found }, &mut copied, budget)?;
                     Ok(Step::Stop)
