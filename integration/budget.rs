@@ -9,8 +9,8 @@ use crate::harness::Bundle;
 use crate::harness::host::{self, Layout};
 use serde_json::json;
 
-/// KiB that `run` and `exec` may take at their peak: 2,052 and 1,792, and up to twice as much where the binary has just been written and lies in the page cache in large
-/// pieces, which are mapped whole.
+/// KiB that `run` and `exec` may take at their peak: 2,052 and 1,792, and up to twice as much where the binary has just been written and lies in
+/// the page cache in large pieces, which are mapped whole.
 const MEMORY: u64 = 4608;
 
 /// Docker's settings for a program.
@@ -101,7 +101,7 @@ fn instructions_of_reading_and_planning() {
     b.write_config();
     for (words, most) in [
         (&["--version"][..], 200_000),
-        (&["state", "nope"], 130_000),
+        (&["state", "nope"], 122_000),
         (&["explain", "--bundle", b.dir().to_str().unwrap()], 3_000_000),
     ] {
         let count = instructions(&b, words);

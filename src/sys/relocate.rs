@@ -5,7 +5,7 @@
 //! words whose bits say which of the 63 words behind are meant too. By hand: `readelf -r corten`, `readelf -S corten | grep relr`.
 //!
 //! **What we do.** A static program relocates itself; musl looks at each of the 63 bits in turn, which takes 90,000 instructions for our 6,600
-//! words: as many as all the rest of `state`. Here it is 5 instructions a word. And the pages, which are the file's until they are written to, are asked for
+//! words: as many as all the rest of `state`. Here it is half of that. And the pages, which are the file's until they are written to, are asked for
 //! in one call instead of thirty page faults. Then the list's length in `.dynamic` is set to zero, so that musl finds nothing left to do.
 //! *Rejected:* a program that lies at a fixed address. Its addresses would be known to who attacks it.
 //!
