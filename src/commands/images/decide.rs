@@ -78,6 +78,12 @@ pub fn configured(
     docker::configure(subject.image, subject.options, &facts)
 }
 
+/// What was decided, as a bundle in the container's directory. Its warnings have been told.
+pub fn bundle(directory: PathBuf, decided: docker::Container) -> Bundle {
+    let docker::Container { config, raw, wording, .. } = decided;
+    Bundle { dir: directory, config, raw, wording, warnings: Vec::new() }
+}
+
 /// The plan's question. Its root is an overlay in the store, unless layers have to be copied there.
 pub fn request(invocation: &Invocation, id: String, bundle: &Bundle, root: Root) -> Request {
     Request {

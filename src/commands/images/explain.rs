@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::image::container::{Containers, Ground};
 use crate::image::local as paths;
 use crate::image::store::{Store, chains};
-use crate::input::bundle::{Bundle, faults_error};
+use crate::input::bundle::faults_error;
 use crate::input::host::Host;
 use crate::input::overrides::Caller;
 use crate::plan;
@@ -65,13 +65,7 @@ pub fn explain(invocation: &Invocation) -> Result<u8> {
     });
     let after = if options.rm { After::Removed } else { After::Kept };
     let root = decide::root(&ground, &place, layers, &directory, after);
-    let bundle = Bundle {
-        dir: directory,
-        config: configured.config,
-        raw: configured.raw,
-        wording: configured.wording,
-        warnings: Vec::new(),
-    };
+    let bundle = decide::bundle(directory, configured);
     let request = decide::request(invocation, ID.to_owned(), &bundle, root);
     let (plan, _) =
         plan::container(&bundle.config, &host, &request).map_err(|found| faults_error(&found, "the configuration"))?;

@@ -174,13 +174,7 @@ fn prepare(
     }
     let after = if record.removal == Removal::AtEnd { After::Removed } else { After::Kept };
     let root = decide::root(&ground, store.path(), layers, &directory, after);
-    let bundle = Bundle {
-        dir: directory,
-        config: configured.config,
-        raw: configured.raw,
-        wording: configured.wording,
-        warnings: Vec::new(),
-    };
+    let bundle = decide::bundle(directory, configured);
     let request = decide::request(invocation, id, &bundle, root);
     Ok(Made { container, record, bundle, request })
 }
