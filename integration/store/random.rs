@@ -78,6 +78,14 @@ fn layer(all: &[Does], order: Order) -> Tar {
     })
 }
 
+/// Found by the random ones.
+#[test]
+fn a_hard_link_to_a_link_that_leads_to_itself() {
+    if is_root() {
+        same(&[Tar::new().symlink("c", "c"), Tar::new().hardlink("a", "c")]);
+    }
+}
+
 #[test]
 fn random_layers() {
     if !is_root() {
