@@ -144,14 +144,14 @@ impl Drop for InMemory {
 #[test]
 fn memory_of_the_foreground() {
     not_on_runc!("takes fourteen megabytes");
-    // First, so that it goes last: the bundle is taken away with the binary that lies in it.
+    // First, so that it goes last: the bundle is taken away with the binary that lies in it, and looks for what is left with its id.
     let in_memory;
     let mut b = bundle(&["sh", "-c", "echo up; exec sleep 1000"]);
     if !is_small(&b) {
         skip!("not a release build");
     }
     // On a disk a file that has just been written lies in the page cache in large pieces, which are mapped whole.
-    in_memory = InMemory::new(format!("/tmp/{}-memory", b.id));
+    in_memory = InMemory::new(format!("/tmp/memory-{}", std::process::id()));
     let copy = in_memory.0.join("corten");
     std::fs::copy(&b.binary, &copy).expect("copy");
     b.binary = copy;
