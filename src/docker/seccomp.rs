@@ -219,9 +219,10 @@ pub fn default(capabilities: u64, arch: Arch) -> Value {
             names.extend(group.split(' '));
         }
     }
-    names.extend(WITH.iter().filter(|(capability, _)| holds(capability)).flat_map(|(_, group)| group.split(' ')));
-    names.sort_unstable();
-    names.dedup();
+    for (_, group) in WITH.iter().filter(|(capability, _)| holds(capability)) {
+        let more: Vec<&str> = group.split(' ').filter(|name| !names.contains(name)).collect();
+        names.extend(more);
+    }
     let compare = |index: u8, op: &str, value: u64| json!([{"index": index, "op": op, "value": value}]);
     let mut rules = vec![
         allow(&names, json!([])),

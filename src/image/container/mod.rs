@@ -31,11 +31,10 @@ pub use record::{Record, Removal};
 
 use super::prune;
 use crate::error;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sys::file::{self, End};
 use crate::sys::path::{self, Links};
 use crate::sys::{self, Called, start};
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat, stat};
@@ -77,6 +76,8 @@ pub struct Container {
     pub id: String,
     path: PathBuf,
     dir: OwnedFd,
+    /// Its name, where we gave it.
+    name: Option<String>,
     /// Held: this process is at work with it.
     lock: Option<File>,
 }
@@ -164,7 +165,7 @@ impl Containers {
     fn open_entry(&self, name: &str) -> Result<Option<Container>> {
         let path = self.path(name);
         match openat(&self.dir, name, DIRECTORY, Mode::empty()) {
-            Ok(dir) => Ok(Some(Container { id: name.to_owned(), path, dir, lock: None })),
+            Ok(dir) => Ok(Some(Container { id: name.to_owned(), path, dir, name: None, lock: None })),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(Err::<(), _>(errno).called(|| format!("openat({path:?})")).unwrap_err().into()),
         }
@@ -188,7 +189,12 @@ impl Containers {
         let Some(made) = made else { return Err(error!("container {} was removed while it was made", making.id)) };
         made.fill(making)
             .and_then(|()| self.appear(made.path.as_path(), making))
-            .map(|()| Container { id: making.id.to_owned(), path: self.path(making.id), ..made })
+            .map(|()| Container {
+                id: making.id.to_owned(),
+                path: self.path(making.id),
+                name: Some(name.clone()),
+                ..made
+            })
             .inspect_err(|_| {
                 let _ = prune::entry(self.dir.as_fd(), OsStr::new(&transient), &prune::nothing);
             })
@@ -306,13 +312,14 @@ impl Containers {
 
     /// Under the lock. The name may be another's by now.
     fn take_name(&self, container: &Container) -> Result<()> {
+        let name = container.name.clone().map_or_else(|| container.record().map(|record| record.name), Ok);
         // A record that cannot be read has a name that the sweep finds: it leads to nothing.
-        let Ok(record) = container.record() else { return Ok(()) };
-        if check_name(&record.name).is_err() || self.id_of(&record.name)?.as_deref() != Some(&container.id) {
+        let Ok(name) = name else { return Ok(()) };
+        if check_name(&name).is_err() || self.id_of(&name)?.as_deref() != Some(&container.id) {
             return Ok(());
         }
-        let gone = unlinkat(&self.names, record.name.as_str(), UnlinkatFlags::NoRemoveDir);
-        Ok(gone.called(|| format!("unlinkat(names/{})", record.name))?)
+        let gone = unlinkat(&self.names, name.as_str(), UnlinkatFlags::NoRemoveDir);
+        Ok(gone.called(|| format!("unlinkat(names/{name})"))?)
     }
 }
 
@@ -412,20 +419,23 @@ impl Container {
         self.write(IMAGE, format!("{}\n", making.image).as_bytes(), Mode::from_bits_truncate(0o600))?;
         // In place: nobody sees the directory yet.
         self.write_record(RECORD, making.record)?;
-        let rootfs = self.subdirectory("rootfs")?;
+        self.subdirectory("rootfs")?;
         match making.ground {
             Ground::Overlay => {
                 self.subdirectory("work")?;
-                let upper = self.subdirectory("upper")?;
+                self.subdirectory("upper")?;
                 // What the kernel shows of `/` is the uppermost directory's.
-                making.layers.last().map_or(Ok(()), |layer| as_root(layer, &upper))
+                making.layers.last().map_or(Ok(()), |layer| as_root(layer, &self.open_subdirectory("upper")?))
             }
-            Ground::Copy { .. } => Ok(super::copy::layers(making.layers, rootfs.as_fd())?),
+            Ground::Copy { .. } => Ok(super::copy::layers(making.layers, self.open_subdirectory("rootfs")?.as_fd())?),
         }
     }
 
-    fn subdirectory(&self, name: &str) -> Result<OwnedFd> {
-        mkdirat(&self.dir, name, Mode::S_IRWXU).called(|| format!("mkdirat({:?})", self.path.join(name)))?;
+    fn subdirectory(&self, name: &str) -> Result<()> {
+        Ok(mkdirat(&self.dir, name, Mode::S_IRWXU).called(|| format!("mkdirat({:?})", self.path.join(name)))?)
+    }
+
+    fn open_subdirectory(&self, name: &str) -> Result<OwnedFd> {
         Ok(path::open_below(self.dir.as_fd(), Path::new(name), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Links::Refuse)?)
     }
 }
@@ -438,13 +448,10 @@ fn as_root(layer: &Path, upper: &OwnedFd) -> Result<()> {
     Ok(fchmod(upper, Mode::from_bits_truncate(about.st_mode & 0o7777)).called(|| "fchmod(upper)".into())?)
 }
 
+/// Sorted.
 fn names_in(dir: BorrowedFd<'_>) -> Result<Vec<String>> {
-    let listed = || -> nix::Result<Vec<String>> {
-        let mut listing = Dir::openat(dir, ".", DIRECTORY, Mode::empty())?;
-        let names = listing.iter().map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
-        names.filter(|name| !matches!(name.as_deref(), Ok("." | ".."))).collect()
-    };
-    let mut names = listed().called(|| "getdents64(containers)".into()).map_err(Error::from)?;
+    let entries = sys::dir::list(dir).called(|| "getdents64(containers)".into())?;
+    let mut names: Vec<String> = entries.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect();
     names.sort();
     Ok(names)
 }
