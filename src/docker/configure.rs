@@ -248,7 +248,7 @@ pub fn configure(image: &ImageConfiguration, options: &Options, facts: &Facts) -
     if namespaces.uts != Namespace::Host {
         document["hostname"] = namespaces.hostname.clone().into();
     }
-    // Not `to_string`, which takes three times as long: it goes through a formatter, piece by piece.
+    // Not `to_string`, which goes through a formatter, piece by piece.
     let raw = serde_json::to_vec(&document).map_err(|e| error!("config.json: {e}"))?;
     let bundle::Parsed { config, warnings: told, wording } =
         bundle::parse_whole(&raw).map_err(|faults| of_options(&faults, options))?;

@@ -201,7 +201,10 @@ fn machine(arch: Arch) -> (&'static str, &'static [&'static str]) {
 }
 
 fn allow(names: &[&str], args: Value) -> Value {
-    json!({"names": names, "action": "SCMP_ACT_ALLOW", "args": args})
+    let mut rule = json!({"action": "SCMP_ACT_ALLOW"});
+    rule["names"] = names.iter().copied().collect();
+    rule["args"] = args;
+    rule
 }
 
 /// `linux.seccomp` for a container with these capabilities (bit n is capability n). Pure.

@@ -1,7 +1,7 @@
 //! What is in a directory: getdents64(2), into memory on the stack.
 //!
-//! libc's fdopendir(3) asks what the descriptor is, sets flags that it has, and takes pages for its buffer, which unmap again at the end: eleven calls
-//! where three give the names. By hand: `strace -e trace=getdents64,mmap,fcntl ls`.
+//! libc's fdopendir(3) asks what the descriptor is, sets flags that it has, and maps pages for its buffer, which are unmapped again at the end. By hand:
+//! `strace corten images` against `strace ls`.
 
 use super::check;
 use nix::errno::Errno;

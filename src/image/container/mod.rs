@@ -57,6 +57,16 @@ const LONGEST_RECORD: usize = 4 << 20;
 /// How often a removal goes on where another one is at the same tree.
 const TRIES: usize = 8;
 
+/// What overlay makes in its working directory: `incompat` where it is volatile, `index` where it has one.
+const KERNELS: [(&str, UnlinkatFlags); 6] = [
+    ("work/index", UnlinkatFlags::RemoveDir),
+    ("work/work/incompat/volatile/dirty", UnlinkatFlags::NoRemoveDir),
+    ("work/work/incompat/volatile", UnlinkatFlags::RemoveDir),
+    ("work/work/incompat", UnlinkatFlags::RemoveDir),
+    ("work/work", UnlinkatFlags::RemoveDir),
+    ("work", UnlinkatFlags::RemoveDir),
+];
+
 const IMAGE: &str = "image";
 const RECORD: &str = "record.json";
 
@@ -282,18 +292,25 @@ impl Containers {
     /// Removes a container whose processes have ended. `false`: somebody else did.
     pub fn remove(&self, container: &Container) -> Result<bool> {
         let away = format!("{TRANSIENT}gone-{}", container.id);
-        {
+        let was_told = {
             let _lock = self.lock()?;
             if !container.is_linked() {
                 return Ok(false);
             }
-            self.take_name(container)?;
+            let was_told = self.take_name(container)?;
             renameat(&self.dir, container.id.as_str(), &self.dir, away.as_str())
                 .called(|| format!("renameat({:?}, {:?})", container.path, self.path(&away)))?;
             let _ = unlinkat(&self.at_end, container.id.as_str(), UnlinkatFlags::NoRemoveDir);
+            was_told
+        };
+        // Its name leads to nothing now.
+        if !was_told {
+            self.sweep_names(&[])?;
         }
         // Who sweeps leaves it alone meanwhile; if somebody else is at work with it, because of him.
         let _lock = container.lock.is_none().then(|| container.locked_again()).transpose()?;
+        // Names that are known are four directories less to be listed. What else is there, and why, the walk says.
+        let _ = KERNELS.iter().try_for_each(|(name, what)| unlinkat(&container.dir, *name, *what));
         self.prune(&away).map(|()| true)
     }
 
@@ -310,16 +327,15 @@ impl Containers {
         Ok(last?)
     }
 
-    /// Under the lock. The name may be another's by now.
-    fn take_name(&self, container: &Container) -> Result<()> {
+    /// Under the lock. The name may be another's by now. `false`: the record cannot be read, and does not tell it.
+    fn take_name(&self, container: &Container) -> Result<bool> {
         let name = container.name.clone().map_or_else(|| container.record().map(|record| record.name), Ok);
-        // A record that cannot be read has a name that the sweep finds: it leads to nothing.
-        let Ok(name) = name else { return Ok(()) };
-        if check_name(&name).is_err() || self.id_of(&name)?.as_deref() != Some(&container.id) {
-            return Ok(());
+        let Ok(name) = name else { return Ok(false) };
+        if check_name(&name).is_ok() && self.id_of(&name)?.as_deref() == Some(&container.id) {
+            let gone = unlinkat(&self.names, name.as_str(), UnlinkatFlags::NoRemoveDir);
+            gone.called(|| format!("unlinkat(names/{name})"))?;
         }
-        let gone = unlinkat(&self.names, name.as_str(), UnlinkatFlags::NoRemoveDir);
-        Ok(gone.called(|| format!("unlinkat(names/{name})"))?)
+        Ok(true)
     }
 }
 
