@@ -563,6 +563,14 @@ const OF_IMAGES: [Verb; 2] = [
 
 #[cfg(feature = "image")]
 fn image_matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    // Of fifty options two are given. Where they are not understood, the parser of all has the better words, as with the verbs.
+    if guess_verb(words).as_deref() == Some("run") {
+        let options = crate::docker::arguments_among(words).into_iter().chain([trace()]);
+        let run = Command::new("run").disable_help_flag(true).args(options);
+        if let Ok(understood) = program([].iter()).subcommand(run).try_get_matches_from(words) {
+            return Ok(understood);
+        }
+    }
     program(OF_IMAGES.iter()).try_get_matches_from(words)
 }
 

@@ -4,6 +4,9 @@
 use corten::{cli, commands, error::Error, logger, sys};
 use std::ffi::OsString;
 
+#[cfg(target_arch = "x86_64")]
+#[path = "sys/copy.rs"]
+mod copy;
 #[path = "sys/early.rs"]
 mod early;
 #[cfg(not(test))]

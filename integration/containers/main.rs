@@ -5,6 +5,7 @@
 // A `run` in the background ends with its container, when the place is dropped; as a zombie until the test program does, which is soon.
 #![allow(clippy::zombie_processes)]
 
+mod budget;
 mod ends;
 mod explains;
 mod kit;

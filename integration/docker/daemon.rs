@@ -98,7 +98,7 @@ fn ours(words: &[&str], theirs: &Value) -> Value {
         hostname: &name,
         arch: here::ARCH,
         kernel: (6, 12),
-        processors: here::processors(),
+        processors: &here::processors,
         held: here::held(),
         program: Path::new("/usr/bin/docker-init"),
         read: &|path| std::fs::read(path).map_err(|e| corten::error::Error::new(e.to_string())),

@@ -64,7 +64,7 @@ impl Place {
             hostname: &name,
             arch: here::ARCH,
             kernel: (6, 12),
-            processors: here::processors(),
+            processors: &here::processors,
             held: here::held(),
             program: &self.program,
             read: &|path| std::fs::read(path).map_err(|e| corten::error::Error::new(e.to_string())),

@@ -67,7 +67,7 @@ pub struct Facts<'a> {
     /// Major and minor version of the kernel.
     pub kernel: (u32, u32),
     /// How many processors there are.
-    pub processors: u32,
+    pub processors: &'a dyn Fn() -> u32,
     /// The caller's permitted capabilities, bit n is capability n.
     pub held: u64,
     /// This program as a file in the container's directory, which `--init` binds into the container.
@@ -248,7 +248,8 @@ pub fn configure(image: &ImageConfiguration, options: &Options, facts: &Facts) -
     if namespaces.uts != Namespace::Host {
         document["hostname"] = namespaces.hostname.clone().into();
     }
-    let raw = document.to_string().into_bytes();
+    // Not `to_string`, which goes through a formatter, piece by piece.
+    let raw = serde_json::to_vec(&document).map_err(|e| error!("config.json: {e}"))?;
     let bundle::Parsed { config, warnings: told, wording } =
         bundle::parse_whole(&raw).map_err(|faults| of_options(&faults, options))?;
     let mut warnings = namespaces.warnings(options);

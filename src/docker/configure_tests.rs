@@ -28,7 +28,7 @@ fn run_image(image: &str, line: &str) -> Result<Container> {
         hostname: "machine",
         arch: Arch::X86_64,
         kernel: (6, 12),
-        processors: 2,
+        processors: &|| 2,
         held: caps::ALL,
         program: Path::new("/usr/bin/corten"),
         read: &|path| match path.to_str() {

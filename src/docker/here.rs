@@ -109,8 +109,8 @@ pub fn new_id() -> Result<String> {
 
 /// A new name that `taken` does not know.
 pub fn new_name(taken: impl Fn(&str) -> bool) -> Result<String> {
-    // As many as hundred tries take, at once.
-    let mut random = [0; 4 * 200];
+    // As many as all tries take, at once: 256 bytes are one call.
+    let mut random = [0; 4 * 2 * super::names::TRIES];
     fill(&mut random)?;
     let mut numbers = random.as_chunks::<4>().0.iter().map(|bytes| u32::from_ne_bytes(*bytes)).cycle();
     Ok(super::names::generate(|| numbers.next().unwrap_or_default(), taken))

@@ -58,7 +58,7 @@ fn number(option: &str, text: Option<&str>) -> Result<Option<i64>> {
 }
 
 /// `linux.resources` without its devices.
-pub fn resources(options: &Options, processors: u32) -> Result<Map<String, Value>> {
+pub fn resources(options: &Options, processors: &dyn Fn() -> u32) -> Result<Map<String, Value>> {
     let mut resources = Map::new();
     let (memory, cpu) = (memory(options)?, cpu(options, processors)?);
     if !memory.is_empty() {
@@ -104,10 +104,10 @@ fn memory(options: &Options) -> Result<Map<String, Value>> {
     Ok(memory)
 }
 
-fn cpu(options: &Options, processors: u32) -> Result<Map<String, Value>> {
+fn cpu(options: &Options, processors: &dyn Fn() -> u32) -> Result<Map<String, Value>> {
     let mut cpu = Map::new();
     if let Some(text) = options.cpus.as_deref() {
-        let quota = cpus(text, processors).map_err(|cause| wrong("--cpus", text, cause))?;
+        let quota = cpus(text, processors()).map_err(|cause| wrong("--cpus", text, cause))?;
         if quota > 0 {
             cpu.insert("quota".to_owned(), quota.into());
             cpu.insert("period".to_owned(), PERIOD.into());
@@ -123,6 +123,7 @@ fn cpu(options: &Options, processors: u32) -> Result<Map<String, Value>> {
     }
     if let Some(list) = options.cpuset_cpus.as_deref().filter(|list| !list.is_empty()) {
         let highest = cpu_list(list).ok_or_else(|| wrong("--cpuset-cpus", list, "not a list as 0-2,5"))?;
+        let processors = processors();
         if highest >= processors {
             let last = processors.saturating_sub(1);
             return Err(wrong("--cpuset-cpus", list, format!("the processors here are 0-{last}")));
@@ -301,7 +302,7 @@ mod tests {
     use super::*;
 
     fn resources_of(options: Options) -> std::result::Result<Value, String> {
-        resources(&options, 2).map(Value::from).map_err(|e| e.to_string())
+        resources(&options, &|| 2).map(Value::from).map_err(|e| e.to_string())
     }
 
     fn with(set: impl FnOnce(&mut Options)) -> Options {

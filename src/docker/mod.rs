@@ -37,7 +37,7 @@ pub mod volumes;
 
 pub use columns::aligned;
 pub use configure::{Before, Container, Facts, before, configure};
-pub use options::{Options, arguments};
+pub use options::{Options, arguments, arguments_among};
 
 use crate::error::Error;
 

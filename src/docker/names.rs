@@ -37,13 +37,16 @@ const NOUNS: &str = "\
     plum pond poplar poppy prairie quarry quartz quill rapids raven reed reef ridge river robin rudder saffron sage sail sparrow spring spruce starling \
     stork swallow swan sycamore thistle thyme tulip tundra valley vine violet walnut weaver willow wren";
 
-/// A name that `taken` does not know, out of random bytes. After a hundred tries a number is added.
+/// How many names are tried before a number is added.
+pub const TRIES: usize = 32;
+
+/// A name that `taken` does not know, out of two random numbers for each try.
 pub fn generate(mut random: impl FnMut() -> u32, taken: impl Fn(&str) -> bool) -> String {
-    let adjectives: Vec<&str> = ADJECTIVES.split_whitespace().collect();
-    let nouns: Vec<&str> = NOUNS.split_whitespace().collect();
+    let adjectives: Vec<&str> = ADJECTIVES.split_ascii_whitespace().collect();
+    let nouns: Vec<&str> = NOUNS.split_ascii_whitespace().collect();
     let mut pick = |list: &[&'static str]| list[random() as usize % list.len()];
     let mut name = String::new();
-    for _ in 0..100 {
+    for _ in 0..TRIES {
         name = format!("{}_{}", pick(&adjectives), pick(&nouns));
         if !taken(&name) {
             return name;

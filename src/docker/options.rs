@@ -12,6 +12,7 @@
 use crate::error;
 use crate::error::Result;
 use clap::{Arg, ArgAction, ArgMatches};
+use std::ffi::OsString;
 
 /// What stands after an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,11 +157,28 @@ impl Known {
             None => argument,
         }
     }
+
+    /// Could the word be this option? A value may look so too, and a letter stand among others: one too many does no harm.
+    fn may_be(&self, word: &[u8]) -> bool {
+        match word.strip_prefix(b"--") {
+            Some(rest) => [Some(self.long), self.alias].iter().flatten().any(|name| rest.starts_with(name.as_bytes())),
+            None => word.first() == Some(&b'-') && self.short.is_some_and(|letter| word.contains(&(letter as u8))),
+        }
+    }
 }
 
 /// The parser of every option, and of the words, whose id is `words`. `-h` is the host name's, as with Docker: the command has to be built with
 /// `disable_help_flag(true)`, and `--help` is among these.
 pub fn arguments() -> Vec<Arg> {
+    of(OPTIONS.iter())
+}
+
+/// The parser of those options that one of these words may be. What it understands, it understands as the other does.
+pub fn arguments_among(words: &[OsString]) -> Vec<Arg> {
+    of(OPTIONS.iter().filter(|known| words.iter().any(|word| known.may_be(word.as_encoded_bytes()))))
+}
+
+fn of<'a>(options: impl Iterator<Item = &'a Known>) -> Vec<Arg> {
     let help = Arg::new("help").long("help").help("Print help").action(ArgAction::Help);
     let words = Arg::new("words")
         .value_name("IMAGE [COMMAND…]")
@@ -168,7 +186,7 @@ pub fn arguments() -> Vec<Arg> {
         .num_args(0..)
         // From the first on, all are words. Were that one allowed a dash, `-m2g` would be it, because `g` is no option.
         .trailing_var_arg(true);
-    OPTIONS.iter().map(Known::argument).chain([help, words]).collect()
+    options.map(Known::argument).chain([help, words]).collect()
 }
 
 /// What `-P` publishes.
@@ -391,6 +409,57 @@ mod tests {
     #[test]
     fn the_parser_is_well_formed() {
         clap::Command::new("run").disable_help_flag(true).args(arguments()).debug_assert();
+    }
+
+    fn by(line: &str, arguments: fn(&[OsString]) -> Vec<Arg>) -> std::result::Result<Options, String> {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let command = clap::Command::new("run").disable_help_flag(true).no_binary_name(true);
+        let matches = command.args(arguments(&words)).args_override_self(true).try_get_matches_from(words);
+        Options::typed(&matches.map_err(|_| "not understood")?).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_few_options_are_parsed_as_all_would_parse_them() {
+        assert_eq!(arguments_among(&["--rm".into(), "debian".into()]).len(), 3);
+        for line in [
+            "--rm debian true",
+            "-it --name web -v/a:/b -e A=-p --hostname=x debian sh -c --rm",
+            "-m2g -ti debian",
+            "--net host debian",
+            "-P -p 80:80 debian -m 1g",
+            "-d debian",
+            "--rm=maybe debian",
+            "--restart always debian",
+            "-x debian",
+            "--nothing debian",
+            "debian -- -it",
+            "--env -m debian",
+            "--help",
+            "",
+        ] {
+            assert_eq!(by(line, arguments_among), by(line, |_| arguments()), "{line}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_words_too(picks in proptest::collection::vec((0..OPTIONS.len(), 0..8_u8), 0..6)) {
+            let word = |(at, form): (usize, u8)| {
+                let known = &OPTIONS[at];
+                match (form, known.short) {
+                    (0, Some(letter)) => format!("-{letter}"),
+                    (1, Some(letter)) => format!("-i{letter}"),
+                    (2, Some(letter)) => format!("-{letter}t"),
+                    (3, _) => format!("--{}=true", known.long),
+                    (4, _) => format!("--{}", known.alias.unwrap_or(known.long)),
+                    (5, _) => "-1".to_owned(),
+                    (6, _) => "debian".to_owned(),
+                    _ => format!("--{}", known.long),
+                }
+            };
+            let line = picks.into_iter().map(word).collect::<Vec<_>>().join(" ");
+            proptest::prop_assert_eq!(by(&line, arguments_among), by(&line, |_| arguments()), "{}", line);
+        }
     }
 
     #[test]

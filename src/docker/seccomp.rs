@@ -201,7 +201,10 @@ fn machine(arch: Arch) -> (&'static str, &'static [&'static str]) {
 }
 
 fn allow(names: &[&str], args: Value) -> Value {
-    json!({"names": names, "action": "SCMP_ACT_ALLOW", "args": args})
+    let mut rule = json!({"action": "SCMP_ACT_ALLOW"});
+    rule["names"] = names.iter().copied().collect();
+    rule["args"] = args;
+    rule
 }
 
 /// `linux.seccomp` for a container with these capabilities (bit n is capability n). Pure.
@@ -219,9 +222,10 @@ pub fn default(capabilities: u64, arch: Arch) -> Value {
             names.extend(group.split(' '));
         }
     }
-    names.extend(WITH.iter().filter(|(capability, _)| holds(capability)).flat_map(|(_, group)| group.split(' ')));
-    names.sort_unstable();
-    names.dedup();
+    for (_, group) in WITH.iter().filter(|(capability, _)| holds(capability)) {
+        let more: Vec<&str> = group.split(' ').filter(|name| !names.contains(name)).collect();
+        names.extend(more);
+    }
     let compare = |index: u8, op: &str, value: u64| json!([{"index": index, "op": op, "value": value}]);
     let mut rules = vec![
         allow(&names, json!([])),

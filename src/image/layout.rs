@@ -38,12 +38,16 @@ pub struct Layout {
 impl Layout {
     /// Opens a layout and checks that it is one.
     pub fn open(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let directory = File::open(path).called(|| format!("open({path:?})"))?;
-        if !directory.metadata().called(|| format!("fstat({path:?})"))?.is_dir() {
-            return Err(error!("{shown} is not a directory"));
+        match file::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+            Err(Errno::ENOTDIR) if path.exists() => Err(error!("{} is not a directory", path.display())),
+            directory => Layout::within(directory.called(|| format!("open({path:?})"))?, path),
         }
-        let layout = Layout { directory: directory.into() };
+    }
+
+    /// The same in an open directory; `path` is what it is called.
+    pub fn within(directory: OwnedFd, path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let layout = Layout { directory };
         let marker = layout.bounded("oci-layout").map_err(|e| {
             e.at(format!("{shown} is not an OCI image layout"))
                 .hint("`skopeo copy docker://IMAGE oci:DIR:TAG` makes one")
@@ -76,19 +80,18 @@ impl Layout {
     /// Opens a blob's file. Unverified but for its size.
     pub fn blob_file(&self, digest: &Digest, size: u64) -> Result<File> {
         let path = format!("blobs/{}/{}", digest.name(), digest.hex);
-        let file = self.open_file(&path)?;
-        let found = file.metadata().called(|| format!("fstat({path:?})"))?.len();
+        let (file, found) = self.open_file(&path)?;
         if found == size { Ok(file) } else { Err(error!("the blob has {found} bytes, not {size}")) }
     }
 
     fn bounded(&self, name: &str) -> Result<Vec<u8>> {
-        let bytes = file::read_rest(self.open_file(name)?, End::Less, 4096, DOCUMENT as usize);
+        let bytes = file::read_rest(self.open_file(name)?.0, End::Less, 4096, DOCUMENT as usize);
         let bytes = bytes.called(|| format!("read({name:?})"))?;
         if bytes.len() as u64 > DOCUMENT { Err(error!("{name} has more than {DOCUMENT} bytes")) } else { Ok(bytes) }
     }
 
-    /// Links are followed as long as they stay in the layout. `O_NONBLOCK`: a pipe in place of a file must not hang us.
-    fn open_file(&self, path: &str) -> Result<File> {
+    /// A file, and how long it is. Links are followed as long as they stay in the layout. `O_NONBLOCK`: a pipe in place of a file must not hang us.
+    fn open_file(&self, path: &str) -> Result<(File, u64)> {
         let how = OpenHow::new()
             .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -97,8 +100,8 @@ impl Layout {
             Err(Errno::EXDEV) => return Err(error!("{path} is a link out of the layout")),
             file => File::from(file.called(|| format!("openat2({path:?}, BENEATH)"))?),
         };
-        let regular = file.metadata().called(|| format!("fstat({path:?})"))?.is_file();
-        if regular { Ok(file) } else { Err(error!("{path} is not a regular file")) }
+        let about = file.metadata().called(|| format!("fstat({path:?})"))?;
+        if about.is_file() { Ok((file, about.len())) } else { Err(error!("{path} is not a regular file")) }
     }
 }
 

@@ -5,15 +5,14 @@
 //! comes back to with the one it left: if the tree was moved meanwhile, it stops. It never follows a symbolic link and never leaves the
 //! file system it began on.
 
+use crate::sys::dir::{self, Entry};
 use crate::sys::{Called, Failure, Result};
-use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 
 /// Says of an entry, by its directory's inode and its name, that it stays.
 pub type Keep<'a> = &'a dyn Fn(u64, &OsStr) -> bool;
@@ -43,7 +42,7 @@ struct Level {
     inode: u64,
     name: OsString,
     /// What it held when it was entered and is still to be looked at.
-    names: Vec<(OsString, Option<Type>)>,
+    names: Vec<Entry>,
     /// Something in it stays, or it stays itself.
     kept: bool,
 }
@@ -55,7 +54,7 @@ pub fn content(directory: OwnedFd, keep: Keep<'_>) -> Result<bool> {
     let mut levels = vec![level(&here, OsString::new(), top.st_ino, false)?];
     loop {
         let Some(level_here) = levels.last_mut() else { return Ok(true) };
-        if let Some((name, kind)) = level_here.names.pop() {
+        if let Some(Entry { name, kind }) = level_here.names.pop() {
             let kept = keep(level_here.inode, &name);
             if !is_directory_entry(&here, &name, kind)? {
                 match kept {
@@ -98,22 +97,13 @@ pub fn content(directory: OwnedFd, keep: Keep<'_>) -> Result<bool> {
 }
 
 fn level(directory: &OwnedFd, name: OsString, inode: u64, kept: bool) -> Result<Level> {
-    let own = directory.try_clone().called(|| "fcntl(F_DUPFD_CLOEXEC)".into())?;
-    let mut listing = Dir::from_fd(own).called(|| "fdopendir".into())?;
-    let mut names = Vec::new();
-    for entry in listing.iter() {
-        let entry = entry.called(|| format!("getdents64({name:?})"))?;
-        let found = entry.file_name().to_bytes();
-        if found != b"." && found != b".." {
-            names.push((OsStr::from_bytes(found).to_owned(), entry.file_type()));
-        }
-    }
+    let names = dir::list(directory).called(|| format!("getdents64({name:?})"))?;
     Ok(Level { inode, name, names, kept })
 }
 
-fn is_directory_entry(parent: &OwnedFd, name: &OsStr, kind: Option<Type>) -> Result<bool> {
+fn is_directory_entry(parent: &OwnedFd, name: &OsStr, kind: Option<SFlag>) -> Result<bool> {
     match kind {
-        Some(kind) => Ok(kind == Type::Directory),
+        Some(kind) => Ok(kind == SFlag::S_IFDIR),
         None => fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)
             .map(|found| is_directory(found.st_mode))
             .called(|| format!("fstatat({name:?}, SYMLINK_NOFOLLOW)")),

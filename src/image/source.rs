@@ -23,7 +23,9 @@ impl Source for Layout {
     fn open(&self, blob: &Descriptor, from: u64) -> Result<Box<dyn Read + Send>> {
         let digest = Digest::parse(blob.digest().as_ref())?;
         let mut file = self.blob_file(&digest, blob.size())?;
-        file.seek(SeekFrom::Start(from)).called(|| format!("lseek({from})"))?;
+        if from > 0 {
+            file.seek(SeekFrom::Start(from)).called(|| format!("lseek({from})"))?;
+        }
         Ok(Box::new(file))
     }
 }

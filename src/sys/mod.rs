@@ -11,6 +11,7 @@ pub mod at;
 pub mod bpf;
 pub mod clock;
 pub mod cred;
+pub mod dir;
 pub mod exec;
 pub mod file;
 pub mod listener;

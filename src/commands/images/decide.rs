@@ -50,7 +50,7 @@ pub fn configured(
     containers: Option<&Containers>,
     subject: &Subject,
 ) -> Result<docker::Container> {
-    let accounts = crate::image::store::files(subject.layers, &["etc/passwd", "etc/group"])?;
+    let accounts = crate::image::store::files(subject.layers, "etc", &["passwd", "group"])?;
     let runtime = runtime_store(invocation);
     let container = |word: &str| match (containers, &runtime) {
         (Some(containers), Ok(runtime)) => find_running(containers, runtime, word),
@@ -67,7 +67,7 @@ pub fn configured(
         hostname: &hostname()?,
         arch: here::ARCH,
         kernel: host.kernel,
-        processors: here::processors(),
+        processors: &here::processors,
         // Whoever asks what would happen: it would be root's to do.
         held: if host.euid == 0 { here::held() } else { caps::ALL },
         program: &subject.directory.join(PROGRAM),

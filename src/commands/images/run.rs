@@ -91,6 +91,8 @@ fn begin(invocation: &Invocation) -> Result<u8> {
             }
         }
     }
+    // The program ends here, and the kernel closes what is open.
+    std::mem::forget((store, containers, made.container));
     Ok(code)
 }
 

@@ -31,11 +31,10 @@ pub use record::{Record, Removal};
 
 use super::prune;
 use crate::error;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sys::file::{self, End};
 use crate::sys::path::{self, Links};
 use crate::sys::{self, Called, start};
-use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat, stat};
@@ -58,6 +57,16 @@ const LONGEST_RECORD: usize = 4 << 20;
 /// How often a removal goes on where another one is at the same tree.
 const TRIES: usize = 8;
 
+/// What overlay makes in its working directory: `incompat` where it is volatile, `index` where it has one.
+const KERNELS: [(&str, UnlinkatFlags); 6] = [
+    ("work/index", UnlinkatFlags::RemoveDir),
+    ("work/work/incompat/volatile/dirty", UnlinkatFlags::NoRemoveDir),
+    ("work/work/incompat/volatile", UnlinkatFlags::RemoveDir),
+    ("work/work/incompat", UnlinkatFlags::RemoveDir),
+    ("work/work", UnlinkatFlags::RemoveDir),
+    ("work", UnlinkatFlags::RemoveDir),
+];
+
 const IMAGE: &str = "image";
 const RECORD: &str = "record.json";
 
@@ -77,6 +86,8 @@ pub struct Container {
     pub id: String,
     path: PathBuf,
     dir: OwnedFd,
+    /// Its name, where we gave it.
+    name: Option<String>,
     /// Held: this process is at work with it.
     lock: Option<File>,
 }
@@ -164,7 +175,7 @@ impl Containers {
     fn open_entry(&self, name: &str) -> Result<Option<Container>> {
         let path = self.path(name);
         match openat(&self.dir, name, DIRECTORY, Mode::empty()) {
-            Ok(dir) => Ok(Some(Container { id: name.to_owned(), path, dir, lock: None })),
+            Ok(dir) => Ok(Some(Container { id: name.to_owned(), path, dir, name: None, lock: None })),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(Err::<(), _>(errno).called(|| format!("openat({path:?})")).unwrap_err().into()),
         }
@@ -188,7 +199,12 @@ impl Containers {
         let Some(made) = made else { return Err(error!("container {} was removed while it was made", making.id)) };
         made.fill(making)
             .and_then(|()| self.appear(made.path.as_path(), making))
-            .map(|()| Container { id: making.id.to_owned(), path: self.path(making.id), ..made })
+            .map(|()| Container {
+                id: making.id.to_owned(),
+                path: self.path(making.id),
+                name: Some(name.clone()),
+                ..made
+            })
             .inspect_err(|_| {
                 let _ = prune::entry(self.dir.as_fd(), OsStr::new(&transient), &prune::nothing);
             })
@@ -276,18 +292,25 @@ impl Containers {
     /// Removes a container whose processes have ended. `false`: somebody else did.
     pub fn remove(&self, container: &Container) -> Result<bool> {
         let away = format!("{TRANSIENT}gone-{}", container.id);
-        {
+        let was_told = {
             let _lock = self.lock()?;
             if !container.is_linked() {
                 return Ok(false);
             }
-            self.take_name(container)?;
+            let was_told = self.take_name(container)?;
             renameat(&self.dir, container.id.as_str(), &self.dir, away.as_str())
                 .called(|| format!("renameat({:?}, {:?})", container.path, self.path(&away)))?;
             let _ = unlinkat(&self.at_end, container.id.as_str(), UnlinkatFlags::NoRemoveDir);
+            was_told
+        };
+        // Its name leads to nothing now.
+        if !was_told {
+            self.sweep_names(&[])?;
         }
         // Who sweeps leaves it alone meanwhile; if somebody else is at work with it, because of him.
         let _lock = container.lock.is_none().then(|| container.locked_again()).transpose()?;
+        // Names that are known are four directories less to be listed. What else is there, and why, the walk says.
+        let _ = KERNELS.iter().try_for_each(|(name, what)| unlinkat(&container.dir, *name, *what));
         self.prune(&away).map(|()| true)
     }
 
@@ -304,15 +327,15 @@ impl Containers {
         Ok(last?)
     }
 
-    /// Under the lock. The name may be another's by now.
-    fn take_name(&self, container: &Container) -> Result<()> {
-        // A record that cannot be read has a name that the sweep finds: it leads to nothing.
-        let Ok(record) = container.record() else { return Ok(()) };
-        if check_name(&record.name).is_err() || self.id_of(&record.name)?.as_deref() != Some(&container.id) {
-            return Ok(());
+    /// Under the lock. The name may be another's by now. `false`: the record cannot be read, and does not tell it.
+    fn take_name(&self, container: &Container) -> Result<bool> {
+        let name = container.name.clone().map_or_else(|| container.record().map(|record| record.name), Ok);
+        let Ok(name) = name else { return Ok(false) };
+        if check_name(&name).is_ok() && self.id_of(&name)?.as_deref() == Some(&container.id) {
+            let gone = unlinkat(&self.names, name.as_str(), UnlinkatFlags::NoRemoveDir);
+            gone.called(|| format!("unlinkat(names/{name})"))?;
         }
-        let gone = unlinkat(&self.names, record.name.as_str(), UnlinkatFlags::NoRemoveDir);
-        Ok(gone.called(|| format!("unlinkat(names/{})", record.name))?)
+        Ok(true)
     }
 }
 
@@ -412,20 +435,23 @@ impl Container {
         self.write(IMAGE, format!("{}\n", making.image).as_bytes(), Mode::from_bits_truncate(0o600))?;
         // In place: nobody sees the directory yet.
         self.write_record(RECORD, making.record)?;
-        let rootfs = self.subdirectory("rootfs")?;
+        self.subdirectory("rootfs")?;
         match making.ground {
             Ground::Overlay => {
                 self.subdirectory("work")?;
-                let upper = self.subdirectory("upper")?;
+                self.subdirectory("upper")?;
                 // What the kernel shows of `/` is the uppermost directory's.
-                making.layers.last().map_or(Ok(()), |layer| as_root(layer, &upper))
+                making.layers.last().map_or(Ok(()), |layer| as_root(layer, &self.open_subdirectory("upper")?))
             }
-            Ground::Copy { .. } => Ok(super::copy::layers(making.layers, rootfs.as_fd())?),
+            Ground::Copy { .. } => Ok(super::copy::layers(making.layers, self.open_subdirectory("rootfs")?.as_fd())?),
         }
     }
 
-    fn subdirectory(&self, name: &str) -> Result<OwnedFd> {
-        mkdirat(&self.dir, name, Mode::S_IRWXU).called(|| format!("mkdirat({:?})", self.path.join(name)))?;
+    fn subdirectory(&self, name: &str) -> Result<()> {
+        Ok(mkdirat(&self.dir, name, Mode::S_IRWXU).called(|| format!("mkdirat({:?})", self.path.join(name)))?)
+    }
+
+    fn open_subdirectory(&self, name: &str) -> Result<OwnedFd> {
         Ok(path::open_below(self.dir.as_fd(), Path::new(name), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Links::Refuse)?)
     }
 }
@@ -438,13 +464,10 @@ fn as_root(layer: &Path, upper: &OwnedFd) -> Result<()> {
     Ok(fchmod(upper, Mode::from_bits_truncate(about.st_mode & 0o7777)).called(|| "fchmod(upper)".into())?)
 }
 
+/// Sorted.
 fn names_in(dir: BorrowedFd<'_>) -> Result<Vec<String>> {
-    let listed = || -> nix::Result<Vec<String>> {
-        let mut listing = Dir::openat(dir, ".", DIRECTORY, Mode::empty())?;
-        let names = listing.iter().map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
-        names.filter(|name| !matches!(name.as_deref(), Ok("." | ".."))).collect()
-    };
-    let mut names = listed().called(|| "getdents64(containers)".into()).map_err(Error::from)?;
+    let entries = sys::dir::list(dir).called(|| "getdents64(containers)".into())?;
+    let mut names: Vec<String> = entries.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect();
     names.sort();
     Ok(names)
 }

@@ -3,7 +3,8 @@
 //! By hand: `corten run --rm debian:12 sleep 100 & kill -9 $!`, and when the container has ended too, `ls STORE/at-end STORE/containers`.
 //!
 //! What we do: only what may be left is looked at, so that a sweep costs nothing with a thousand containers: names that begin with `~`, and
-//! those in `at-end`. Nobody must be at work with it (its lock is free), and the runtime must know nothing of it.
+//! those in `at-end`. Nobody must be at work with it (its lock is free), and the runtime must know nothing of it. Where there is a `~`, names and marks
+//! that lead nowhere are looked for: whoever is killed between a name and its container leaves one.
 //!
 //! What goes wrong: a sweeper that looks between two calls of a maker. A maker makes and locks its directory under the lock on
 //! `containers`, and the sweeper takes that lock to ask.
@@ -19,10 +20,14 @@ pub type Lives<'a> = &'a dyn Fn(&str, Option<&Record>) -> bool;
 impl Containers {
     /// Removes what is left of killed processes; how many directories that were.
     pub fn sweep(&self, lives: Lives) -> Result<usize> {
-        let transient = self.entries()?.into_iter().filter(|name| name.starts_with(TRANSIENT));
+        let transient: Vec<String> = self.entries()?.into_iter().filter(|name| name.starts_with(TRANSIENT)).collect();
         let marks = names_in(self.at_end.as_fd())?;
+        // Before what they belong to, so that whoever is killed here comes back to them.
+        if !transient.is_empty() {
+            self.sweep_names(&marks)?;
+        }
         let mut removed = 0;
-        for name in transient.chain(marks.iter().cloned()) {
+        for name in transient.into_iter().chain(marks) {
             let Some(found) = self.open_entry(&name)? else { continue };
             if !is_over(&found, lives) {
                 continue;
@@ -39,12 +44,11 @@ impl Containers {
                 removed += usize::from(self.remove(&found)?);
             }
         }
-        self.sweep_names(&marks)?;
         Ok(removed)
     }
 
     /// Names, and marks, of what does not exist.
-    fn sweep_names(&self, marks: &[String]) -> Result<()> {
+    pub(super) fn sweep_names(&self, marks: &[String]) -> Result<()> {
         let nobodys = |name: &String| self.id_of(name).is_ok_and(|id| id.is_some_and(|id| !self.exists(&id)));
         let past = |id: &String| !self.exists(id);
         let names = names_in(self.names.as_fd())?;

@@ -100,22 +100,29 @@ impl Below {
 /// The most that is read of an image's `/etc/passwd` or `/etc/group`.
 const ACCOUNTS: u64 = 4 << 20;
 
-/// Small files of an image, whole: `etc/passwd`. The layers are given from the lowest to the topmost. Empty where there is none, or no regular one.
-pub fn files(layers: &[PathBuf], paths: &[&str]) -> Result<Vec<Vec<u8>>> {
+/// Small files of one directory of an image, whole: `etc`, and `passwd` in it. The layers are given from the lowest to the topmost. Empty where there is
+/// none, or no regular one.
+pub fn files(layers: &[PathBuf], directory: &str, names: &[&str]) -> Result<Vec<Vec<u8>>> {
     let below = Below::open(layers)?;
-    paths.iter().map(|path| one(&below, path)).collect()
+    let Found::Directory(within) = below.child(&below.root(), b"", OsStr::new(directory))? else {
+        return Ok(vec![Vec::new(); names.len()]);
+    };
+    names.iter().map(|name| one(&below, &within, directory, name)).collect()
 }
 
-fn one(below: &Below, path: &str) -> Result<Vec<u8>> {
-    let parts: Vec<Vec<u8>> = path.split('/').map(|part| part.as_bytes().to_vec()).collect();
-    let Found::Other(index, found) = below.find(&parts)? else { return Ok(Vec::new()) };
+fn one(below: &Below, within: &[usize], directory: &str, name: &str) -> Result<Vec<u8>> {
+    let Found::Other(index, found) = below.child(within, directory.as_bytes(), OsStr::new(name))? else {
+        return Ok(Vec::new());
+    };
     if found.st_mode & libc::S_IFMT != libc::S_IFREG {
         return Ok(Vec::new());
     }
-    let opened = below.fetch(index, path.as_bytes(), OFlag::O_RDONLY)?;
-    let bytes = file::read_rest(opened, End::Less, 4096, ACCOUNTS as usize).called(|| format!("read({path:?})"))?;
+    let path = join(directory.as_bytes(), OsStr::new(name));
+    let opened = below.fetch(index, &path, OFlag::O_RDONLY)?;
+    let bytes = file::read_rest(opened, End::Less, 4096, ACCOUNTS as usize)
+        .called(|| format!("read({:?})", archive::show(&path)))?;
     match bytes.len() as u64 > ACCOUNTS {
-        true => Err(crate::error!("the image's /{path} has more than {ACCOUNTS} bytes")),
+        true => Err(crate::error!("the image's /{directory}/{name} has more than {ACCOUNTS} bytes")),
         false => Ok(bytes),
     }
 }

@@ -10,9 +10,10 @@ use super::Store;
 use crate::error::Result;
 use crate::sys::{Called, Failure};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, openat};
+use nix::sys::stat::Mode;
 use std::fs::File;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// As long as it lives, nothing is removed from the store.
@@ -44,9 +45,9 @@ impl Store {
 
 /// Opens a file to lock, made if it is not there.
 pub fn open(path: &Path) -> Result<File> {
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    Ok(options.open(path).called(|| format!("open({path:?}, CREAT)"))?)
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let opened = openat(AT_FDCWD, path, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+    Ok(opened.called(|| format!("openat({path:?}, O_CREAT)"))?.into())
 }
 
 /// Waits.

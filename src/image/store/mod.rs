@@ -45,12 +45,13 @@ use super::manifest::DOCUMENT;
 use super::stream::Limits;
 use crate::error;
 use crate::error::Result;
-use crate::sys::Called;
+use crate::sys::{self, Called, file, start};
 use nix::errno::Errno;
-use nix::sys::stat::Mode;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::mkdir;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Where the store is when nothing else is said.
@@ -66,28 +67,41 @@ pub struct Store {
 impl Store {
     /// Opens the store, and makes it if it is not there. It must belong to the caller, who alone may enter.
     pub fn open(path: &Path) -> Result<Self> {
-        if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty() && !above.exists()) {
-            // `~/.local/share` of somebody who is new here; its mode is what the XDG specification says.
-            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(above);
-            made.called(|| format!("mkdir({above:?}, 0700)"))?;
+        let open = || file::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW);
+        let opened = match open() {
+            Err(Errno::ENOENT) => {
+                make_from_nothing(path)?;
+                open()
+            }
+            opened => opened,
+        };
+        let me = start::euid();
+        let not_ours = || {
+            let words = error!("{} is not a directory of uid {me} that nobody else may write", path.display());
+            words.hint("say --store DIR, or set CORTEN_STORE")
+        };
+        let top = match opened {
+            Err(Errno::ENOTDIR | Errno::ELOOP) => return Err(not_ours()),
+            opened => opened.called(|| format!("open({path:?}, O_PATH|O_DIRECTORY|O_NOFOLLOW)"))?,
+        };
+        let about = fstat(&top).called(|| format!("fstat({path:?})"))?;
+        if about.st_uid != me || about.st_mode & 0o022 != 0 {
+            return Err(not_ours());
         }
-        make(path)?;
-        let meta = fs::symlink_metadata(path).called(|| format!("lstat({path:?})"))?;
-        let (shown, me) = (path.display(), nix::unistd::geteuid());
-        if !meta.is_dir() || meta.uid() != me.as_raw() || meta.mode() & 0o022 != 0 {
-            let words = error!("{shown} is not a directory of uid {me} that nobody else may write");
-            return Err(words.hint("say --store DIR, or set CORTEN_STORE"));
-        }
-        if meta.mode() & 0o077 != 0 {
+        if about.st_mode & 0o077 != 0 {
             let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
             fs::set_permissions(path, private).called(|| format!("chmod({path:?}, 0700)"))?;
         }
-        let path = path.canonicalize().called(|| format!("realpath({path:?})"))?;
-        for name in ["blobs", "blobs/sha256", "layers", "tmp", "containers"] {
-            make(&path.join(name))?;
+        let path = sys::path::name(&top).called(|| format!("readlink(\"/proc/self/fd\") of {path:?}"))?;
+        // Another tool's layout has no containers, and who was killed here may have left no layout.
+        let is_there = |name: &&str| fstatat(&top, *name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok();
+        if !["containers", "index.json", "oci-layout"].iter().all(is_there) {
+            for name in ["blobs", "blobs/sha256", "layers", "tmp", "containers"] {
+                make(&path.join(name))?;
+            }
+            index::begin(&path)?;
         }
-        index::begin(&path)?;
-        Ok(Store { limits: Limits::default(), layout: Layout::open(&path)?, path })
+        Ok(Store { limits: Limits::default(), layout: Layout::within(top, &path)?, path })
     }
 
     /// The same store with other limits for what an image may use up.
@@ -140,6 +154,16 @@ impl Store {
     fn layer(&self, chain: &super::digest::Digest) -> PathBuf {
         self.path.join("layers").join(&chain.hex)
     }
+}
+
+/// The store's own directory, and those above it.
+fn make_from_nothing(path: &Path) -> Result<()> {
+    if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty() && !above.exists()) {
+        // `~/.local/share` of somebody who is new here; its mode is what the XDG specification says.
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(above);
+        made.called(|| format!("mkdir({above:?}, 0700)"))?;
+    }
+    make(path)
 }
 
 /// mkdir(2), 0700; one that is there is taken.

@@ -15,7 +15,8 @@ use super::settle::{settle, wanted};
 use super::{Store, lock, replace};
 use crate::error;
 use crate::error::{Error, Result};
-use crate::sys::{Called, file};
+use crate::sys::Called;
+use crate::sys::file::{self, End};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::{Mode, fchmod};
@@ -122,7 +123,7 @@ impl Store {
     /// What is known of a layer.
     pub(super) fn known(&self, chain: &Digest) -> Result<Known> {
         let path = self.layer(chain).join("layer.json");
-        let bytes = fs::read(&path).called(|| format!("read({path:?})"))?;
+        let bytes = file::read_bytes(&path, End::Less).called(|| format!("read({path:?})"))?;
         super::super::manifest::parse(&bytes).map_err(|e| e.at(path.display()))
     }
 }
