@@ -7,6 +7,7 @@
 
 mod ends;
 mod explains;
+mod forms;
 mod kit;
 mod lists;
 mod options;
