@@ -13,6 +13,10 @@ mod pushes;
 #[allow(dead_code)]
 mod registry;
 mod removals;
+mod secrets;
+#[path = "../registry/server.rs"]
+#[allow(dead_code)]
+mod server;
 mod terminals;
 mod unpacks;
 mod words;
