@@ -6,6 +6,7 @@ mod archives;
 mod kit;
 mod lists;
 mod logins;
+mod power;
 mod prunes;
 mod pulls;
 mod pushes;

@@ -99,7 +99,7 @@ fn realm(request: &Request, path: &str, more: &str) -> String {
 }
 
 /// What the layout has, as a registry gives it.
-fn serve(layout: &Path, request: &Request) -> Reply {
+pub fn serve(layout: &Path, request: &Request) -> Reply {
     let wanted = request.path.split('?').next().unwrap().rsplit('/').next().unwrap();
     let index: Value = serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
     let digest = match wanted.strip_prefix("sha256:") {
