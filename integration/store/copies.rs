@@ -19,6 +19,10 @@ struct Mounted {
 
 impl Mounted {
     fn new(words: impl Fn(&Path) -> Vec<String>) -> Option<Mounted> {
+        // Of this thread alone: a namespace that others make meanwhile would keep a copy of the mount.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
         let dir = tempfile::Builder::new().prefix("image-copies-").tempdir().unwrap();
         fs::create_dir(dir.path().join("mnt")).unwrap();
         let done = Command::new("mount").args(words(dir.path())).arg(dir.path().join("mnt")).output();
@@ -209,7 +213,7 @@ fn is_copied(mounted: &Mounted, place: &Place, why: &str) {
     mounted.ok(&["rm", "one", "two"]);
     assert_eq!((mounted.count("containers"), mounted.count("names"), mounted.count("tmp")), (0, 0, 0));
     assert_eq!(mounted.layers(), before);
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     let ours = mounts.lines().filter(|line| line.contains(mounted.dir.path().to_str().unwrap()));
     assert_eq!(ours.count(), 1, "{mounts}");
 }
