@@ -156,7 +156,7 @@ fn a_bundle_is_never_asked_of_a_registry() {
     // It is traced until its container has ended, which another call starts.
     let (mut create, log) = tracing(&place, &here, &["create", "--bundle", at, id]);
     let create = create.spawn().unwrap();
-    soon(|| place.call(&["state", id]).out.contains("\"created\""));
+    soon(|| place.call(&["state", id]).out.contains("\"status\": \"created\""));
     check(&here, &["start", id], true);
     let done: Done = create.wait_with_output().unwrap().into();
     assert_eq!((done.code, asks(&fs::read_to_string(log).unwrap())), (0, Vec::new()), "{}", done.err);
