@@ -294,7 +294,7 @@ fn exec(command: Command) -> Command {
             many("env", "Set KEY=VALUE; repeatable").short('e').value_name("KEY=VALUE"),
             flag("tty", "Give it a terminal").short('t'),
             flag("interactive", "Accepted: standard input is always connected").short('i'),
-            value("user", "User and group, as numbers").short('u').value_name("UID[:GID]"),
+            value("user", "User and group: numbers; names too in a container of an image").short('u').value_name("USER[:GROUP]"),
             many("additional-gids", "A supplementary group, as a number; repeatable")
                 .short('g')
                 .value_name("GID")

@@ -138,3 +138,102 @@ fn exec_says_who_is_to_blame() {
     assert_eq!((code(&["bundled", "no-such-program"]), code(&["bundled", "/etc/passwd"])), (255, 255));
     assert_eq!(code(&["never-there", "true"]), 255);
 }
+
+/// As Docker does: what was typed, a line for each that it was done to. runc's callers get nothing.
+#[test]
+fn what_was_done_is_told_by_the_word_that_was_typed() {
+    let Some(place) = place() else { return };
+    let image = place.image();
+    let (one, two) = (place.begin("one", &[], "sleep 1000"), place.begin("two", &[], "sleep 1000"));
+    let prefix = place.id("one")[..7].to_owned();
+    assert_eq!(place.ok(&["kill", "-s", "0", &prefix, "two"]), format!("{prefix}\ntwo\n"));
+    assert_eq!(place.ok(&["kill", "one", "CONT"]), "one\n");
+    assert_eq!(place.ok(&["kill", &prefix]), format!("{prefix}\n"));
+    assert_eq!(ended(one).code, 137);
+    let done = place.call(&["stop", "-t", "0", "one", "never-there", "two"]);
+    assert_eq!((done.code, done.out.as_str()), (1, "one\ntwo\n"), "{}", done.err);
+    assert_eq!(ended(two).code, 137);
+    let done = place.call(&["kill", "one"]);
+    assert_eq!((done.code, done.out.as_str()), (1, ""), "{}", done.err);
+    let done = place.call(&["rm", "two", "never-there", &prefix]);
+    assert_eq!((done.code, done.out), (1, format!("two\n{prefix}\n")), "{}", done.err);
+    assert_eq!(place.call(&["run", "--name", "web", &image, "true"]).code, 0);
+    assert_eq!(place.ok(&["rm", "-f", "web"]), "web\n");
+    // Whoever does not read is no reason to fall over, and it is done all the same.
+    assert_eq!(place.call(&["run", "--name", "web", &image, "true"]).code, 0);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut rm = place.command("root");
+    let done = rm.args(["rm", "web"]).stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let done = done.wait_with_output().unwrap();
+    assert!(done.status.code() == Some(1) && String::from_utf8_lossy(&done.stderr).contains("EPIPE"), "{done:?}");
+    assert_eq!(place.stored("containers").len(), 0);
+
+    place.begin_bundle("bundled");
+    for words in [
+        &["kill", "bundled", "CONT"][..],
+        &["kill", "-s", "0", "bundled"],
+        &["stop", "-t", "0", "bundled"],
+        &["rm", "-f", "bundled"],
+    ] {
+        assert_eq!(place.ok(words), "", "{words:?}");
+    }
+    place.begin_bundle("bundled");
+    assert_eq!(place.ok(&["delete", "-f", "bundled"]), "");
+}
+
+/// The container's files as they are now, and not the host's: as Docker does. In a bundle's container it is runc's numbers.
+#[test]
+fn exec_knows_the_containers_users() {
+    let Some(place) = place() else { return };
+    let script = "echo web:x:1000:100::/home/web:/bin/sh >>/etc/passwd; echo bad:x:4294967296:0:::: >>/etc/passwd; \
+                  echo odd:x:12:x >>/etc/passwd; printf 'users:x:100:\\nwheel:x:10:root,web\\nvideo:x:44:web\\n' >/etc/group; \
+                  touch /ready; exec sleep 1000";
+    let web = place.begin("web", &[], script);
+    soon(|| place.call(&["exec", "web", "cat", "/ready"]).code == 0);
+    let who = "echo $(id -u) $(id -g) $(id -G) $HOME";
+    for (user, expected) in [
+        ("web", "1000 100 100 10 44 /home/web"),
+        ("1000", "1000 100 100 10 44 /home/web"),
+        ("web:wheel", "1000 10 10 /home/web"),
+        ("web:7", "1000 7 7 /home/web"),
+        ("root", "0 0 0 10 /root"),
+        ("5", "5 0 0 /"),
+        ("5:6", "5 6 6 /"),
+    ] {
+        let done = place.call(&["exec", "-u", user, "web", "sh", "-c", who]);
+        assert_eq!((done.code, done.out.trim_end()), (0, expected), "{user}: {}", done.err);
+    }
+    for (user, why) in [
+        ("nobody", "--user: user \"nobody\": not in the container's /etc/passwd"),
+        ("web:staff", "group \"staff\": not in the container's /etc/group"),
+        ("bad", "no valid ids"),
+        ("odd", "no valid ids"),
+        ("4294967295", "not between 0 and 4294967294"),
+        ("-1", "neither a number"),
+        ("1:", "the group is empty"),
+        ("", "the user is empty"),
+    ] {
+        let done = place.call(&["exec", &format!("--user={user}"), "web", "id"]);
+        assert!(done.code == 255 && done.out.is_empty() && done.err.contains(why), "{user}: {}{}", done.out, done.err);
+    }
+    // Its files may lead anywhere: below its root, and to no pipe that nobody writes to.
+    place.ok(&[
+        "exec",
+        "web",
+        "sh",
+        "-c",
+        "busybox mv /etc/passwd /tmp/p; busybox ln -s ../../../../tmp/p /etc/passwd",
+    ]);
+    assert_eq!(place.ok(&["exec", "-u", "web", "web", "id", "-u"]), "1000\n");
+    place.ok(&["exec", "web", "sh", "-c", "busybox rm /etc/passwd; busybox ln -s /proc/1/root/../tmp/p /etc/passwd"]);
+    place.refused(&["exec", "-u", "web", "web", "id"], "/etc/passwd");
+    place.ok(&["exec", "web", "sh", "-c", "busybox rm /etc/passwd; busybox mkfifo /etc/passwd"]);
+    place.refused(&["exec", "-u", "web", "web", "id"], "not in the container's /etc/passwd");
+    place.ok(&["stop", "-t", "0", "web"]);
+    ended(web);
+
+    place.begin_bundle("bundled");
+    place.refused(&["exec", "-u", "root", "bundled", "id"], "--user root: not UID[:GID]");
+    assert_eq!(place.ok(&["exec", "-u", "7", "bundled", "sh", "-c", "id -u; id -g"]), "7\n0\n");
+}

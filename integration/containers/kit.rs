@@ -49,7 +49,7 @@ pub fn place() -> Option<Place> {
     }
 }
 
-fn must(command: &mut Command) {
+pub fn must(command: &mut Command) {
     let done = command.output().unwrap();
     assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
 }

@@ -8,6 +8,7 @@
 mod budget;
 mod ends;
 mod explains;
+mod forms;
 mod kit;
 mod lists;
 mod options;

@@ -206,6 +206,7 @@ fn mounts_and_a_root_that_is_read_only() {
     assert_eq!(fs::read_to_string(place.path("given/written")).unwrap(), "w\nw2\n");
     assert!(place.path("new/deep").is_dir(), "-v makes what is missing");
     refused(&place, &["--mount", "type=bind,source=/no/such,target=/m"], "/no/such does not exist");
+    refused(&place, &["-v", "/data"], "-v /data: a volume without a name is not in this version");
     refused(&place, &["-v", "data:/m"], "named volumes (data) are not in this version");
 }
 

@@ -6,6 +6,7 @@ mod archives;
 mod kit;
 mod lists;
 mod logins;
+mod power;
 mod prunes;
 mod pulls;
 mod pushes;
@@ -13,6 +14,10 @@ mod pushes;
 #[allow(dead_code)]
 mod registry;
 mod removals;
+mod secrets;
+#[path = "../registry/server.rs"]
+#[allow(dead_code)]
+mod server;
 mod terminals;
 mod unpacks;
 mod words;

@@ -3,6 +3,7 @@
 //! The kit is that of the tests of `unpack`.
 
 mod archives;
+mod copies;
 mod disk;
 mod faults;
 #[path = "../unpack/kit.rs"]

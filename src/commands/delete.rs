@@ -3,7 +3,7 @@
 //! Kill, wait, remove the cgroups, take the record away (whoever wins that owns the rest), run the poststop hooks. Killed
 //! anywhere, what remains is still found by its record.
 
-use super::{for_each, id, ids, may_have, store, target};
+use super::{for_each, id, ids, may_have, say, store, target};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::config::{Hook, Resources};
@@ -62,7 +62,8 @@ pub fn rm(invocation: &Invocation) -> Result<u8> {
             (None, Force::No) => image.may_go()?,
             (None, Force::Yes) => {}
         }
-        image.remove()
+        image.remove()?;
+        say(&target.done(id))
     })
 }
 

@@ -1,12 +1,15 @@
 //! `exec`: another process in a running container.
 
 use super::create::{Foreground, absolute, check_terminal, console, inherited, trace};
-use super::{container, kept_config, program_code, whole_config};
+use super::delete::ended_within;
+use super::run::look_up;
+use super::{container, is_of_image, kept_config, program_code, whole_config};
 use crate::cli::Invocation;
 use crate::error::{Error, Result, io_words};
 use crate::input::bundle;
 use crate::input::bundle::faults_error;
 use crate::input::config::{Capabilities, Config, Process, User};
+use crate::input::user::UserRequest;
 use crate::plan;
 use crate::plan::exec::{Below, Request};
 use crate::run::{self, Context, parent, wait};
@@ -14,10 +17,12 @@ use crate::setup::{caps, label, user};
 use crate::state::State;
 use crate::state::status::{self, Status};
 use crate::state::store::{Entry, FILTER};
+use crate::sys::path;
 use crate::sys::seccomp::{Instruction, from_bytes};
 use crate::sys::start;
 use clap::ArgMatches;
 use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// The largest process document that is read, in bytes.
@@ -27,16 +32,12 @@ const LARGEST_DOCUMENT: u64 = 16 << 20;
 #[inline(never)]
 pub fn exec(invocation: &Invocation) -> Result<u8> {
     let (_, entry, state) = container(invocation)?;
+    // Asked before: afterwards this process may be in other namespaces.
     let is_of_image = is_of_image(&state);
     run(invocation, entry, state).map_err(|e| match program_code(&e) {
         Some(code) if is_of_image => e.code(code),
         _ => e,
     })
-}
-
-/// The bundle of such a container is its directory in the image store. Asked before: afterwards this process may be in other namespaces.
-fn is_of_image(state: &State) -> bool {
-    state.image_container.is_some() || state.bundle.ends_with(Path::new("containers").join(&state.id))
 }
 
 fn run(invocation: &Invocation, entry: Entry, state: State) -> Result<u8> {
@@ -61,7 +62,7 @@ fn run(invocation: &Invocation, entry: Entry, state: State) -> Result<u8> {
     if config.linux.seccomp.is_some() && filter.is_none() {
         config = whole_config(&entry)?;
     }
-    let process = process(args, &config)?;
+    let process = process(args, &config, &user_of(&state, init.pid, &pidfd))?;
     let detach = args.get_flag("detach");
     check_terminal(
         process.terminal,
@@ -120,8 +121,29 @@ fn below(text: &str) -> Result<Below> {
     Ok(Below { controllers, path: parts.iter().collect() })
 }
 
+/// Understands `--user`: in a container of an image as Docker does, names and their groups looked up in its own files; elsewhere two numbers, as runc.
+fn user_of(state: &State, init: i32, pidfd: &OwnedFd) -> impl Fn(&str) -> Result<User> {
+    let is_of_image = is_of_image(state);
+    move |text| {
+        if !is_of_image {
+            return numeric_user(text);
+        }
+        let at = |e: Error| e.at("--user");
+        let request = UserRequest::parse(text).map_err(at)?;
+        if let Some(user) = request.fixed() {
+            return Ok(user);
+        }
+        // Its root as it sees it, whatever it has mounted there. What has ended meanwhile may have left its number to a stranger.
+        let root = path::open_directory(&PathBuf::from(format!("/proc/{init}/root")))?;
+        if ended_within(pidfd, 0) {
+            return Err(Error::new("container not running: its first process has just ended"));
+        }
+        look_up(&request, root.as_fd()).map_err(at)
+    }
+}
+
 /// `--process FILE`, or the container's own process with the words given.
-fn process(args: &ArgMatches, config: &Config) -> Result<Process> {
+fn process(args: &ArgMatches, config: &Config, user_of: &dyn Fn(&str) -> Result<User>) -> Result<Process> {
     let words: Vec<String> = args.get_many::<String>("args").unwrap_or_default().cloned().collect();
     if let Some(path) = args.get_one::<PathBuf>("process") {
         if !words.is_empty() {
@@ -158,7 +180,7 @@ fn process(args: &ArgMatches, config: &Config) -> Result<Process> {
         process.cwd = cwd.into();
     }
     if let Some(user) = args.get_one::<String>("user") {
-        process.user = numeric_user(user)?;
+        process.user = user_of(user)?;
     }
     process.user.additional_gids.extend(args.get_many::<u32>("additional-gids").unwrap_or_default());
     process.no_new_privileges |= args.get_flag("no-new-privs");
@@ -214,7 +236,7 @@ mod tests {
             let found =
                 crate::cli::parse(line.split(' ').map(Into::into).collect(), |_, _| Ok(crate::cli::Form::Bundle))
                     .expect("understood");
-            let error = super::process(&found.args, &Config::default()).expect_err(words);
+            let error = super::process(&found.args, &Config::default(), &numeric_user).expect_err(words);
             assert!(error.cause.contains("beside it"), "{words}: {error}");
         }
     }

@@ -1,12 +1,14 @@
 //! `kill`: a signal to the first process, or to all.
 
-use super::{for_each, id, kept_config, known, target};
+use super::{for_each, id, is_of_image, kept_config, known, say};
 use crate::cli::Invocation;
 use crate::error::{Error, Result};
 use crate::input::config::NamespaceKind;
 use crate::input::id::Id;
 use crate::input::signal;
+use crate::state::State;
 use crate::state::status::{self, Status};
+use crate::state::store::Entry;
 use crate::sys::process::pidfd_send_signal;
 
 /// The verb. With `-s` all words are containers; without, as with runc, the second is the signal.
@@ -31,19 +33,22 @@ pub fn kill(invocation: &Invocation) -> Result<u8> {
     one(invocation, &id(args)?, signal).map(|()| 0)
 }
 
-/// Without a signal it is Docker's for a container of an image, and runc's for one of a bundle.
+/// Without a signal it is Docker's for a container of an image, and runc's for one of a bundle; and Docker prints what was typed when it is done.
 fn one(invocation: &Invocation, id: &Id, signal: Option<i32>) -> Result<()> {
-    let signal = match signal {
-        Some(signal) => signal,
-        None if target::find(invocation, id)?.image.is_some() => libc::SIGKILL,
-        None => libc::SIGTERM,
-    };
     let (_, entry, state) = known(invocation, id)?;
-    let found = status::of(&entry, &state);
+    if !is_of_image(&state) {
+        return send(invocation, &entry, &state, signal.unwrap_or(libc::SIGTERM));
+    }
+    send(invocation, &entry, &state, signal.unwrap_or(libc::SIGKILL))?;
+    say(&format!("{}\n", id.as_str()))
+}
+
+fn send(invocation: &Invocation, entry: &Entry, state: &State, signal: i32) -> Result<()> {
+    let found = status::of(entry, state);
     // In a pid namespace of its own the death of init is everybody's; elsewhere the others stay behind.
     let all = invocation.args.get_flag("all")
         || signal == libc::SIGKILL && {
-            let namespaces = kept_config(&entry, &state)?.linux.namespaces;
+            let namespaces = kept_config(entry, state)?.linux.namespaces;
             !namespaces.iter().any(|n| n.kind == NamespaceKind::Pid && n.path.is_none())
         };
     if all {

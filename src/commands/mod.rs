@@ -23,7 +23,7 @@ mod target;
 mod unpack;
 
 use crate::cli::{Form, Invocation};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_words};
 use crate::input::again;
 use crate::input::bundle::{self, faults_error};
 use crate::input::config::Config;
@@ -31,7 +31,8 @@ use crate::input::id::Id;
 use crate::state::store::{CONFIGURATION, Entry, Store};
 use crate::state::{State, status};
 use clap::ArgMatches;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 /// Runs the verb; the value is the program's exit code.
 pub fn run(invocation: &Invocation) -> Result<u8> {
@@ -143,6 +144,11 @@ fn program_code(e: &Error) -> Option<u8> {
     Some(if missing { NOT_FOUND } else { NOT_EXECUTABLE })
 }
 
+/// Was it made from an image? The bundle of such a container is its directory in the image store.
+fn is_of_image(state: &State) -> bool {
+    state.image_container.is_some() || state.bundle.ends_with(Path::new("containers").join(&state.id))
+}
+
 /// Making containers needs root here.
 fn require_root() -> Result<()> {
     if crate::sys::start::euid() == 0 {
@@ -173,6 +179,13 @@ fn for_each(ids: &[Id], mut act: impl FnMut(&Id) -> Result<()>) -> Result<u8> {
             }))
         }
     }
+}
+
+/// To standard output, whole. A reader who has left is an error, not a panic.
+fn say(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|e| Error::new(format!("standard output: {}", io_words(&e))))
 }
 
 /// The configuration in force, without the rules of its filter if it can be had more quickly so.

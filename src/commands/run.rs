@@ -20,7 +20,7 @@ use clap::ArgMatches;
 use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 /// The exit code of a program that SIGKILL ended: everybody's first question is whether it was the memory.
@@ -118,7 +118,8 @@ fn overridden(mut bundle: Bundle, mut overrides: Overrides) -> Result<Bundle> {
     let before = bundle.config.clone();
     overrides.apply(&mut bundle.config)?;
     if let Some(request) = overrides.user_request()? {
-        let found = look_up(&request, &bundle)?;
+        let root = path::open_directory(&crate::plan::rootfs_path(&bundle.dir, &bundle.config))?;
+        let found = look_up(&request, root.as_fd())?;
         if let Some(process) = &mut bundle.config.process {
             process.user = User { umask: process.user.umask, ..found };
         }
@@ -135,11 +136,10 @@ fn overridden(mut bundle: Bundle, mut overrides: Overrides) -> Result<Bundle> {
 const LARGEST_DATABASE: u64 = 4 << 20;
 
 /// Asks the container's own files, opened below its root: the host's users are others.
-fn look_up(request: &UserRequest, bundle: &Bundle) -> Result<User> {
-    let root = path::open_directory(&crate::plan::rootfs_path(&bundle.dir, &bundle.config))?;
+pub fn look_up(request: &UserRequest, root: BorrowedFd<'_>) -> Result<User> {
     let read = |name: &str| -> Result<Vec<u8>> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let Some(file) = path::find_below(root.as_fd(), Path::new(name), flags, path::Links::Follow)? else {
+        let Some(file) = path::find_below(root, Path::new(name), flags, path::Links::Follow)? else {
             return Ok(Vec::new());
         };
         let mut bytes = Vec::new();

@@ -35,6 +35,11 @@ impl Target {
         self.entry.is_some() || self.image.is_some()
     }
 
+    /// What is printed when all is done: the word that was typed, as Docker has it. Of a bundle's container nothing is said, as with runc.
+    pub fn done(&self, word: &Id) -> String {
+        self.image.as_ref().map_or_else(String::new, |_| format!("{}\n", word.as_str()))
+    }
+
     /// What the runtime knows, or why there is nothing in the words that callers look for.
     pub fn known(self) -> Result<(Store, Entry)> {
         match (self.entry, self.image) {

@@ -88,12 +88,21 @@ pub const ARCH: Arch = if cfg!(target_arch = "aarch64") { Arch::Aarch64 } else {
 /// The config.json of a directory, as `form` wants to know it.
 pub fn config_json(directory: &Path) -> Here {
     let path = directory.join("config.json");
-    let Ok(about) = std::fs::metadata(&path) else { return Here::Nothing };
+    let Ok(named) = std::fs::symlink_metadata(&path) else { return Here::Nothing };
+    let about = if named.is_symlink() { std::fs::metadata(&path) } else { Ok(named.clone()) };
+    let Ok(about) = about else { return Here::Nothing };
     if !about.is_file() || about.len() > LARGEST {
         return Here::Nothing;
     }
-    let text = std::fs::read(&path).unwrap_or_default();
-    Here::judge(about.uid(), about.mode(), crate::sys::start::euid(), &text)
+    let (text, caller) = (std::fs::read(&path).unwrap_or_default(), crate::sys::start::euid());
+    let judged = Here::judge(about.uid(), about.mode(), caller, &text);
+    match judged {
+        // What it leads to may be root's; `rootfs` beside the link would still be the stranger's.
+        Here::Bundle if ![0, caller].contains(&named.uid()) => {
+            Here::Strange(format!("it is a link that belongs to user {}", named.uid()))
+        }
+        judged => judged,
+    }
 }
 
 /// A new id: 64 hexadecimal digits of the kernel's randomness.

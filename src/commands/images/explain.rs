@@ -9,6 +9,7 @@ use super::decide::{self, Subject};
 use super::{local, store_path};
 use crate::cli::Invocation;
 use crate::commands::explain::print;
+use crate::commands::say;
 use crate::docker::{self, Options, here};
 use crate::error;
 use crate::error::{Error, Result};
@@ -63,6 +64,13 @@ pub fn explain(invocation: &Invocation) -> Result<u8> {
         host.assumed.push(format!("{} can hold an overlay", place.display()));
         Ground::Overlay
     });
+    if let Ground::Copy { because } = &ground {
+        let (to, shown) = (directory.join("rootfs"), place.display());
+        say(&format!(
+            "copied first: the image's layers to {}; {shown} cannot hold an overlay: {because}\n",
+            to.display()
+        ))?;
+    }
     let after = if options.rm { After::Removed } else { After::Kept };
     let root = decide::root(&ground, &place, layers, &directory, after);
     let bundle = decide::bundle(directory, configured);

@@ -56,7 +56,7 @@ pub fn fetch(
     let name = stored_name(named);
     let before = store.find(&name)?.map(|image| image.manifest.digest().clone());
     let added = store.add(&registry, &top, platform, Some(&name), progress);
-    let image = added.map_err(|e| e.at(named.familiar()))?;
+    let image = added.map_err(|e| registry.discreet(e).at(named.familiar()))?;
     let news = if before.as_ref() == Some(image.manifest.digest()) { News::No } else { News::Yes };
     Ok(Pulled { image, digest: top.digest().to_string(), news })
 }

@@ -4,16 +4,17 @@
 //!
 //! What goes wrong: a word that is a name, an id, and the beginning of another's id at once. The store decides (`Store::find`): names first.
 
+pub(super) use crate::commands::say;
+
 use super::{archive, history, list, login, names, prune, pull, push, store_path};
 use crate::cli::{self, Invocation};
 use crate::error;
-use crate::error::{Error, Result, io_words};
+use crate::error::{Error, Result};
 use crate::image::manifest::Platform;
 use crate::image::named::Named;
 use crate::image::settings::Settings;
 use crate::image::store::{Store, Stored};
 use clap::ArgMatches;
-use std::io::Write;
 
 /// The verb; `main`'s exit code. As with Docker 0, or 1 where anything went wrong.
 #[inline(never)]
@@ -97,13 +98,6 @@ pub(super) fn familiar(name: &str) -> String {
 /// The beginning of an id, as Docker shows it: 12 digits.
 pub(super) fn short(hex: &str) -> &str {
     &hex[..hex.len().min(12)]
-}
-
-/// To standard output, whole. A reader who has left is an error, not a panic.
-pub(super) fn say(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|e| error!("standard output: {}", io_words(&e)))
 }
 
 /// One error of several things' errors: the others are done all the same.

@@ -4,7 +4,8 @@
 //! says "credentials not found" and exits with 1.
 //!
 //! What goes wrong: the helper runs as we do, often as root. So its name is a plain word, only absolute directories of `PATH` are searched, it
-//! gets the variables of a table and no others, `/` as its directory, and a minute. What it prints is shown only where it refuses.
+//! gets the variables of a table and no others, `/` as its directory, and a minute. What it prints is shown only where it refuses, and not where it may
+//! be its answer or our question. Its standard error is for a person at a terminal: elsewhere it would stand in somebody's log.
 
 use super::{Credentials, Secret, TOKEN_USER, from_pair};
 use crate::error;
@@ -13,7 +14,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Deserialize;
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -90,7 +91,10 @@ pub fn store(name: &str, server: &str, credentials: &Credentials, environment: &
         Credentials::Identity(secret) => (TOKEN_USER, secret),
     };
     let all = serde_json::json!({"ServerURL": server, "Username": user, "Secret": secret});
-    run(name, "store", all.to_string().as_bytes(), environment).map(drop)
+    run(name, "store", all.to_string().as_bytes(), environment).map(drop).map_err(|e| {
+        let repeats = !secret.is_empty() && e.cause.contains(secret.as_str());
+        if repeats { error!("docker-credential-{name} store: it fails, and repeats the secret") } else { e }
+    })
 }
 
 /// Lets the helper forget.
@@ -114,6 +118,7 @@ fn run(name: &str, verb: &str, input: &[u8], environment: &Environment) -> Resul
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(if std::io::stderr().is_terminal() { Stdio::inherit() } else { Stdio::null() })
         .spawn()
         .map_err(|e| at(error!("{}", io_words(&e))))?;
     let said = converse(&mut child, input);
@@ -128,6 +133,10 @@ fn run(name: &str, verb: &str, input: &[u8], environment: &Environment) -> Resul
     let said = String::from_utf8_lossy(&said);
     if said.contains("credentials not found") || said.contains("no credentials") {
         return Ok(None);
+    }
+    // Some answer and fail, some repeat the question.
+    if said.contains('{') || said.contains("Secret") {
+        return Err(at(error!("{ended}")).hint(format!("by hand: `echo SERVER | {program} get`")));
     }
     let line: String = said.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect();
     Err(at(error!("{ended}: {line}")))

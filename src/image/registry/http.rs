@@ -9,6 +9,7 @@
 //! A further try may help after 429 and 5xx, a connection that was cut, and a time-out. It does not after a refused connection, a name that is not known,
 //! or a certificate that is not trusted: those are told at once.
 
+use super::discreet::Sent;
 use super::url::{Origin, Scheme, Url};
 use super::watch::{Here, Watch};
 use super::{proxy, trust};
@@ -110,6 +111,8 @@ impl From<Error> for Fault {
 pub struct Client {
     /// As it was told.
     pub settings: Settings,
+    /// What no answer may repeat.
+    pub sent: Sent,
     agents: Mutex<HashMap<Origin, Agent>>,
 }
 
@@ -171,7 +174,7 @@ impl Answer {
 impl Client {
     /// No connection is made yet.
     pub fn new(settings: Settings) -> Self {
-        Client { settings, agents: Mutex::new(HashMap::new()) }
+        Client { settings, sent: Sent::default(), agents: Mutex::new(HashMap::new()) }
     }
 
     /// Asks, as often as it may help and no more than `patience.tries` times. The answer's status may still be an error.
@@ -188,7 +191,7 @@ impl Client {
                 Err(fault) if fault.again != Again::Maybe || last => return Err(fault),
                 Err(_) => self.pause(tries),
             };
-            log::debug!("{} {}: once more in {pause:?}", ask.method, ask.url);
+            log::debug!("{}", self.sent.cut(format!("{} {}: once more in {pause:?}", ask.method, ask.url)));
             std::thread::sleep(pause);
             tries += 1;
         }
@@ -220,6 +223,7 @@ impl Client {
             let Some(location) = location else { return Ok(answer) };
             let from = |e: Error| e.at(format!("redirected by {url}"));
             (method, url) = redirected(answer.status, &method, &url, &location).map_err(from)?;
+            self.sent.query(&url);
         }
         Err(error!("{}: more than {REDIRECTS} redirects", ask.url).into())
     }
@@ -233,6 +237,7 @@ impl Client {
         if let Some(Secret(authorization)) = &ask.authorization
             && url.origin == ask.url.origin
         {
+            self.sent.authorization(authorization);
             request = request.header("authorization", authorization);
         }
         let wrong = |_| error!("{url}: a header or an address that HTTP cannot carry");

@@ -18,12 +18,13 @@ pub fn login(server: &str, user: &str, password: Secret, settings: &Settings) ->
     let credentials = Credentials::Password(user.to_owned(), password);
     let client = Client::new(settings.clone());
     let place = Place::new(server, "").with(credentials.clone());
+    let discreet = |e| client.sent.discreet(e);
     let url = place.url(&client, "").map_err(|fault| fault.error)?;
-    let answer = place.ask(&client, Ask::new(Method::GET, url), &Scope::None).map_err(|fault| fault.error)?;
+    let answer = place.ask(&client, Ask::new(Method::GET, url), &Scope::None).map_err(|fault| discreet(fault.error))?;
     match answer.status {
         200 => credentials::keep(server, &credentials, settings),
         401 => Err(crate::error!("{server}: the login is refused")),
-        _ => Err(refused(&Method::GET, answer).at(server)),
+        _ => Err(discreet(refused(&Method::GET, answer)).at(server)),
     }
 }
 

@@ -11,13 +11,14 @@
 //!
 //! What we do: `resolve` asks what a tag leads to, [`Source::open`] gives the bytes of what is known by its digest, `push` sends. `place` is one
 //! registry or mirror and our credentials for it, `http` what can go wrong on the way, `watch` leaves servers that drip, `stream` goes on where
-//! a connection was cut, `url`, `challenge`, `proxy`, `trust` and `refusal` are what their names say.
+//! a connection was cut, `url`, `challenge`, `proxy`, `trust`, `discreet` and `refusal` are what their names say.
 //!
 //! What goes wrong: everything, all the time. Connections are cut, servers are busy, mirrors are stale, proxies answer with pages. What
 //! may help is tried again, a few times; what may not is told at once. Whatever comes is a stranger's until its digest was computed: by who
 //! reads it, not here.
 
 pub mod challenge;
+pub mod discreet;
 pub mod document;
 pub mod http;
 pub mod login;
@@ -85,6 +86,11 @@ impl Registry {
         });
         found.map_err(|e| e.at(named.familiar()))
     }
+
+    /// An error about what came from there, without what repeats a secret.
+    pub fn discreet(&self, e: Error) -> Error {
+        self.0.client.sent.discreet(e)
+    }
 }
 
 impl Shared {
@@ -101,6 +107,7 @@ impl Shared {
             match ask(&self.places[at], at) {
                 Ok(found) => return Ok(found),
                 Err(e) => {
+                    let e = self.client.sent.discreet(e);
                     log::debug!("{}: {}", self.places[at].host, e.cause);
                     faults.push((at, e));
                 }

@@ -215,6 +215,7 @@ impl Place {
         let form: String;
         let ask = match credentials {
             Some(Credentials::Identity(Secret(token))) => {
+                client.sent.secret(token);
                 let more = [
                     ("grant_type", "refresh_token".into()),
                     ("client_id", "corten".into()),

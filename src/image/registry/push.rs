@@ -71,7 +71,7 @@ impl Registry {
     pub fn push(&self, named: &Named, pushed: &Pushed<'_>) -> Result<Digest> {
         let shared = &self.0;
         let place = shared.registry();
-        let at = |e: Error| e.at(named.familiar());
+        let at = |e: Error| self.discreet(e).at(named.familiar());
         if (&place.host, &place.repository) != (&named.registry, &named.repository) {
             return Err(at(error!("not an image of {}/{}", place.host, place.repository)));
         }
@@ -188,7 +188,7 @@ fn blob_up(shared: &Shared, place: &Place, pushed: &Pushed<'_>, blob: &Descripto
     loop {
         let fault = match send_blob(shared, place, pushed, blob) {
             Ok(how) => return Ok(how),
-            Err(fault) => fault,
+            Err(fault) => Fault { error: client.sent.discreet(fault.error), ..fault },
         };
         if fault.again != Again::Maybe || tries >= client.settings.patience.tries {
             return Err(fault.error);
@@ -228,6 +228,7 @@ fn send_blob(shared: &Shared, place: &Place, pushed: &Pushed<'_>, blob: &Descrip
         return Err(error!("the registry begins an upload and does not say where").into());
     };
     let upload = begun.url.join(location)?;
+    client.sent.query(&upload);
     if upload.origin.scheme < begun.url.origin.scheme {
         return Err(error!("the upload would go from https to {}, which is refused", upload.origin).into());
     }

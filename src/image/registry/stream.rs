@@ -93,6 +93,7 @@ impl Stream {
     /// Prepares another try, or gives up.
     fn again(&mut self, fault: Fault) -> io::Result<()> {
         self.body = None;
+        let fault = Fault { error: self.shared.client.sent.discreet(fault.error), ..fault };
         let patience = &self.shared.client.settings.patience;
         if fault.again != Again::Maybe || self.tries >= patience.tries {
             let tries = self.tries;

@@ -123,6 +123,12 @@ impl Url {
         self
     }
 
+    /// The values of the query, as they are written.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        let all = self.query.as_deref().unwrap_or_default().split('&');
+        all.map(|parameter| parameter.split_once('=').map_or(parameter, |(_, value)| value))
+    }
+
     /// The whole of it, secrets included: for the request alone.
     pub fn whole(&self) -> String {
         let query = self.query.iter().map(|query| format!("?{query}"));

@@ -86,6 +86,11 @@ impl Store {
         unsynced.marks.iter().try_for_each(|(path, _)| unlink(path))
     }
 
+    /// Waits until the names in the store's own directory are on the disk.
+    pub(super) fn sync_names(&self) -> Result<()> {
+        Ok(fsync(directory(self.path())?).called(|| format!("fsync({:?})", self.path()))?)
+    }
+
     fn marks(&self) -> Result<Vec<String>> {
         let all = super::names(&self.temporary())?;
         Ok(all.into_iter().filter(|name| name.starts_with(MARK)).collect())

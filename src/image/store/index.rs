@@ -48,6 +48,8 @@ impl Store {
             index["manifests"] = serde_json::to_value(&after).map_err(|e| crate::error!("index.json: {e}"))?;
             let bytes = serde_json::to_vec_pretty(&index).map_err(|e| crate::error!("index.json: {e}"))?;
             replace(&self.temporary().join("index.json"), &self.path.join("index.json"), &bytes)?;
+            // Or a pull that has told its digest, and a removal that has freed the disk, would be undone by a power failure.
+            self.sync_names()?;
         }
         Ok(done)
     }
