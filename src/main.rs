@@ -12,6 +12,8 @@ mod early;
 #[cfg(not(test))]
 #[path = "sys/entry.rs"]
 mod entry;
+#[path = "sys/exchange.rs"]
+mod exchange;
 #[path = "sys/relocate.rs"]
 mod relocate;
 
@@ -23,9 +25,12 @@ static MEMORY: sys::alloc::Arena = sys::alloc::Arena;
 #[cfg_attr(test, allow(dead_code))]
 fn begin(words: Vec<OsString>) -> u8 {
     let began = sys::clock::ticks();
-    let hand_on = cli::asks_trace(&words).then_some(began);
-    if let Err(failure) = sys::seal::protect(cli::guess_verb(&words).as_deref(), &words, hand_on) {
-        return fail("", &Error::from(failure).at("protecting the binary"), 1);
+    let sealed = early::sealed();
+    if sealed.is_none() {
+        let hand_on = cli::asks_trace(&words).then_some(began);
+        if let Err(failure) = sys::seal::protect(cli::guess_verb(&words).as_deref(), &words, hand_on) {
+            return fail("", &Error::from(failure).at("protecting the binary"), 1);
+        }
     }
     if let Err(failure) = sys::start::prepare() {
         return fail("", &Error::from(failure).at("standard streams"), 1);
@@ -35,7 +40,9 @@ fn begin(words: Vec<OsString>) -> u8 {
         return commands::init::init(&words);
     }
     let invocation = match cli::parse(words, commands::form) {
-        Ok(invocation) => cli::Invocation { began: (sys::clock::handed_on().unwrap_or(began), began), ..invocation },
+        Ok(invocation) => {
+            cli::Invocation { began: (sealed.or_else(sys::clock::handed_on).unwrap_or(began), began), ..invocation }
+        }
         Err(cli::Stop::Text(text)) => {
             print!("{text}");
             return 0;

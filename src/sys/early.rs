@@ -4,11 +4,10 @@
 //! and the auxiliary vector (execve(2), getauxval(3)), and asks no more of a program than to go on from there. By hand:
 //! `readelf -h corten | grep Entry`, and `LD_SHOW_AUXV=1 true`.
 //!
-//! **What we do.** What executes itself again ([`corten::sys::seal`]) starts twice, and the first start is thrown away: its relocations, its
-//! thread's storage, its arena are 25 page faults for nothing. So the seal is tried here, where there is nothing yet: four questions to
-//! the stack, four system calls. This is a short cut, not the truth: whatever is unusual, or refused, is left to
-//! [`protect`](corten::sys::seal::protect), which looks again in any case, knows the other way, and has the words for what goes wrong.
-//! *Rejected:* std's or libc's hooks before `main` (`.init_array`): both come after the relocation, which is most of the cost.
+//! **What we do.** The seal ([`corten::sys::seal`]) exchanges the program's own file under it ([`exchange`](crate::exchange)), which can be done as long as nothing was written
+//! to the program's memory: here, and not later. So here the stack is asked who is asking, and a few system calls are made. This is a short cut, not the truth: whatever is unusual,
+//! or refused, is left to [`protect`](corten::sys::seal::protect), which looks in `main`, knows other ways, and has the words for what goes wrong.
+//! *Rejected:* std's or libc's hooks before `main` (`.init_array`): both come after the relocation.
 //!
 //! **What goes wrong.** No address in memory is right yet: a static that holds a pointer, a table of strings, a panic's message, `errno`, a call
 //! through the table of a shared library. What stands here is arithmetic on the stack, constants, and system calls; what
@@ -16,10 +15,11 @@
 
 #![allow(unsafe_code)]
 
+use crate::exchange::{Strings, exchange};
 use corten::sys::{clock, seal};
 use std::arch::{asm, naked_asm};
 use std::ffi::c_char;
-use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 unsafe extern "C" {
     /// libc's own beginning, for which the kernel's jump was meant.
@@ -63,11 +63,13 @@ unsafe extern "C" fn _corten_start() {
 }
 
 const VERBS: [u64; 3] = [name(seal::EXPOSED[0]), name(seal::EXPOSED[1]), name(seal::EXPOSED[2])];
-const TRACE: u64 = name("--trace");
-const TRACE_TO: u64 = name("--trace=");
 const DESCRIPTOR: u64 = name("/dev/fd/");
+/// The same number on all architectures; libc does not name it yet.
+const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
 const EXE: *const c_char = seal::EXE.as_ptr();
 const EMPTY: *const c_char = c"".as_ptr();
+/// See [`sealed`]. A static without a pointer: it has its place at once.
+static BEGAN: AtomicU64 = AtomicU64::new(0);
 
 /// At most eight bytes as a number, so that they are compared without a call and without a table.
 const fn name(text: &str) -> u64 {
@@ -101,14 +103,14 @@ unsafe fn head(word: *const u8) -> u64 {
 
 /// What the stack says.
 struct Asked {
-    /// A word is the name of a verb that a container can see. It may be another verb's argument: main looks more closely.
+    /// A word is the name of a verb that a container can see. It may be another verb's argument, which costs no more than the seal.
     exposed: bool,
-    /// A word is the option `--trace`.
-    trace: bool,
     /// The effective user is root.
     root: bool,
     /// It was executed by a descriptor, as its sealed self is.
     by_descriptor: bool,
+    /// Side by side in the order of execve(2): the words, the environment, the file's name.
+    strings: Strings,
 }
 
 /// Reads count, words, null, environment, null, and pairs of the auxiliary vector up to AT_NULL.
@@ -117,20 +119,22 @@ struct Asked {
 ///
 /// `stack` points to these.
 unsafe fn read(stack: *const usize) -> Asked {
-    let mut asked = Asked { exposed: false, trace: false, root: false, by_descriptor: false };
+    let strings = Strings { words: 0, environment: 0, end: 0 };
+    let mut asked = Asked { exposed: false, root: false, by_descriptor: false, strings };
     // SAFETY: the vector's end is the last that is read, and each pointer to a word is a string that ends with NUL.
     unsafe {
         let mut at = stack.wrapping_add(1);
+        asked.strings.words = *at;
         while *at != 0 {
             let head = head(*at as *const u8);
             asked.exposed |= head == VERBS[0] || head == VERBS[1] || head == VERBS[2];
-            asked.trace |= head == TRACE || head == TRACE_TO;
             at = at.wrapping_add(1);
         }
         if !asked.exposed {
             return asked;
         }
         at = at.wrapping_add(1);
+        asked.strings.environment = *at;
         while *at != 0 {
             at = at.wrapping_add(1);
         }
@@ -138,19 +142,17 @@ unsafe fn read(stack: *const usize) -> Asked {
         while *at != libc::AT_NULL as usize {
             let value = *at.wrapping_add(1);
             asked.root |= *at == libc::AT_EUID as usize && value == 0;
-            asked.by_descriptor |= *at == libc::AT_EXECFN as usize && head(value as *const u8) == DESCRIPTOR;
+            if *at == libc::AT_EXECFN as usize {
+                asked.by_descriptor = head(value as *const u8) == DESCRIPTOR;
+                asked.strings.end = value;
+            }
             at = at.wrapping_add(2);
         }
     }
+    if asked.strings.environment == 0 {
+        asked.strings.environment = asked.strings.end;
+    }
     asked
-}
-
-/// `struct statfs` of the kernel's, on 64 bits: glibc hides the flags.
-#[repr(C)]
-struct Place {
-    _before: [libc::c_ulong; 10],
-    flags: libc::c_ulong,
-    _after: [libc::c_ulong; 4],
 }
 
 /// What comes before libc: the seal, and the relocation.
@@ -158,137 +160,72 @@ struct Place {
 /// # Safety
 ///
 /// `stack` is what the kernel has laid down for this program, which has done nothing else yet.
-unsafe extern "C" fn early(stack: *mut usize) {
-    // SAFETY: the caller's word.
-    unsafe { protect(stack) };
-    // Only who stays is relocated. glibc's static start is not one that we know.
+unsafe extern "C" fn early(stack: *const usize) {
+    // glibc's static start is not one that we know, and a dynamic linker has relocated and written before us.
     if cfg!(all(target_env = "musl", target_feature = "crt-static")) {
-        // SAFETY: the caller's word; libc, which comes next, finds an empty list.
-        unsafe { crate::relocate::relocate(stack) };
+        // SAFETY: the caller's word; libc, which comes next, finds an empty list of relocations.
+        unsafe {
+            if crate::relocate::is_alone(stack) {
+                let is_sealed = protect(stack);
+                crate::relocate::relocate(is_sealed);
+            }
+        }
     }
 }
 
-/// Executes the program again from its sealed self, or does nothing.
+/// Seals the program, or leaves it to main. True: it is, and the segment that is written to has its pages.
 ///
 /// # Safety
 ///
-/// As for [`early`].
-unsafe fn protect(stack: *mut usize) {
+/// As for [`early`], in a static program.
+unsafe fn protect(stack: *const usize) -> bool {
     let began = clock::ticks();
     // SAFETY: the caller's word.
     let asked = unsafe { read(stack) };
-    if !asked.exposed || !asked.root || asked.by_descriptor {
-        return;
+    // What was executed by a descriptor is sealed, or is what main sealed after this was refused.
+    if !asked.exposed || !asked.root || asked.by_descriptor || asked.strings.end == 0 {
+        return false;
     }
+    // SAFETY: the clone holds our own file, and is ours alone.
+    unsafe {
+        let clone = clone_read_only();
+        if clone < 0 || !exchange(crate::relocate::symbols().0, stack.addr(), &asked.strings, clone as usize) {
+            return false;
+        }
+        BEGAN.store(began, Ordering::Relaxed);
+        true
+    }
+}
+
+/// A clone of our own file's mount, read-only: its descriptor, or minus the errno. One call since Linux 6.15, two before.
+fn clone_read_only() -> isize {
     let flags = (seal::OPEN_TREE_CLONE | seal::CLOSE_ON_EXEC) as usize;
-    // SAFETY: a path that ends with NUL, and integers.
-    let clone = unsafe { call(libc::SYS_open_tree, [libc::AT_FDCWD as usize, EXE.addr(), flags, 0, 0]) };
-    if clone < 0 {
-        return;
-    }
-    let mut place = MaybeUninit::<Place>::uninit();
     let read_only = &const { seal::READ_ONLY };
-    let (at, size) = (libc::AT_EMPTY_PATH as usize, size_of::<seal::MountAttributes>());
-    // SAFETY: memory of the size that the kernel fills, read only where it did; an empty path for AT_EMPTY_PATH, and a constant of the size that is given; both lists of pointers are the kernel's own, on the stack,
-    // and are as they were when execveat has failed; the descriptor is ours alone.
+    let (here, read_only) = (libc::AT_FDCWD as usize, (&raw const *read_only).addr());
+    let size = size_of::<seal::MountAttributes>();
+    // SAFETY: a path that ends with NUL, an empty one for AT_EMPTY_PATH, a constant of the size that is given; what is closed is ours alone.
     unsafe {
-        let read_only = (&raw const *read_only).addr();
-        // Asked of the clone, which is as its original is: a path would have to be looked up once more.
-        if call(libc::SYS_fstatfs, [clone as usize, place.as_mut_ptr().addr(), 0, 0, 0]) == 0
-            && (*place.as_ptr()).flags & libc::ST_RDONLY == 0
-            && call(libc::SYS_mount_setattr, [clone as usize, EMPTY.addr(), at, read_only, size]) == 0
-        {
-            if asked.trace {
-                let mut text = MaybeUninit::<Text>::uninit();
-                write(began, text.as_mut_ptr());
-                let environment = make_room(stack, text.as_ptr().addr());
-                call(libc::SYS_execveat, [clone as usize, EMPTY.addr(), stack.addr(), environment.addr(), at]);
-                take_back(stack);
-            } else {
-                let words = stack.wrapping_add(1);
-                let environment = words.wrapping_add(*stack).wrapping_add(1);
-                call(libc::SYS_execveat, [clone as usize, EMPTY.addr(), words.addr(), environment.addr(), at]);
-            }
+        let clone = call(SYS_OPEN_TREE_ATTR, [here, EXE.addr(), flags, read_only, size, 0]);
+        if clone != -(libc::ENOSYS as isize) {
+            return clone;
         }
-        call(libc::SYS_close, [clone as usize, 0, 0, 0, 0]);
+        let clone = call(libc::SYS_open_tree, [here, EXE.addr(), flags, 0, 0, 0]);
+        if clone < 0 {
+            return clone;
+        }
+        let to = [clone as usize, EMPTY.addr(), libc::AT_EMPTY_PATH as usize, read_only, size, 0];
+        let refused = call(libc::SYS_mount_setattr, to);
+        if refused == 0 {
+            return clone;
+        }
+        call(libc::SYS_close, [clone as usize, 0, 0, 0, 0, 0]);
+        refused
     }
 }
 
-// ---- The beginning is handed on to the sealed program, in its environment: see clock::handed_on ----
-
-const NAME: &[u8] = clock::HANDED_ON.as_bytes();
-const DIGITS: usize = 20;
-/// `NAME=00001234567890123456` and NUL.
-type Text = [u8; NAME.len() + 1 + DIGITS + 1];
-
-/// Volatile, here and below: of a loop that copies, the compiler would make a call.
-///
-/// # Safety
-///
-/// `to` is memory for it.
-unsafe fn write(began: u64, to: *mut Text) {
-    let to: *mut u8 = to.cast();
-    let (mut at, mut left) = (0, began);
-    // SAFETY: every byte of the text is written once: the name, the sign, the digits from the last, NUL.
-    unsafe {
-        while at < NAME.len() {
-            to.wrapping_add(at).write_volatile(NAME[at]);
-            at += 1;
-        }
-        to.wrapping_add(at).write_volatile(b'=');
-        at += DIGITS + 1;
-        to.wrapping_add(at).write_volatile(0);
-        while at > NAME.len() + 1 {
-            at -= 1;
-            to.wrapping_add(at).write_volatile(b'0' + (left % 10) as u8);
-            left /= 10;
-        }
-    }
-}
-
-/// Moves the words, and the null behind them, down to where their count was, and puts `text` into the place that is now free in front of the environment,
-/// whose new beginning is returned. Their own new beginning is `stack`.
-///
-/// # Safety
-///
-/// As for [`read`].
-unsafe fn make_room(stack: *mut usize, text: usize) -> *mut usize {
-    let mut at = stack;
-    // SAFETY: stays between the count and the null behind the words.
-    unsafe {
-        loop {
-            let next = *at.wrapping_add(1);
-            at.write_volatile(next);
-            at = at.wrapping_add(1);
-            if next == 0 {
-                break;
-            }
-        }
-        at.write_volatile(text);
-    }
-    at
-}
-
-/// Undoes [`make_room`].
-///
-/// # Safety
-///
-/// It was done.
-unsafe fn take_back(stack: *mut usize) {
-    let (mut at, mut moved) = (stack, 0);
-    // SAFETY: stays between the count's place and the place behind the words' null, which was their null before.
-    unsafe {
-        let mut word = *at;
-        while word != 0 {
-            at = at.wrapping_add(1);
-            let next = *at;
-            at.write_volatile(word);
-            word = next;
-            moved += 1;
-        }
-        at.wrapping_add(1).write_volatile(0);
-        stack.write_volatile(moved);
-    }
+/// When the program began that was sealed here; none was.
+pub fn sealed() -> Option<u64> {
+    Some(BEGAN.load(Ordering::Relaxed)).filter(|began| *began != 0)
 }
 
 /// A system call: what it returns, or minus the errno. Not libc's: that writes `errno`, which is not there yet.
@@ -297,18 +234,18 @@ unsafe fn take_back(stack: *mut usize) {
 ///
 /// That of the call.
 #[inline(always)]
-pub unsafe fn call(number: libc::c_long, [a, b, c, d, e]: [usize; 5]) -> isize {
+pub unsafe fn call(number: libc::c_long, [a, b, c, d, e, f]: [usize; 6]) -> isize {
     let result;
     // SAFETY: the kernel changes what the call promises, the result's register, and the two that the instruction itself needs.
     #[cfg(target_arch = "x86_64")]
     unsafe {
-        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
+        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
             lateout("rcx") _, lateout("r11") _, options(nostack))
     }
     // SAFETY: the same; it changes the result's register alone.
     #[cfg(target_arch = "aarch64")]
     unsafe {
-        asm!("svc #0", in("x8") number, inlateout("x0") a => result, in("x1") b, in("x2") c, in("x3") d, in("x4") e, options(nostack))
+        asm!("svc #0", in("x8") number, inlateout("x0") a => result, in("x1") b, in("x2") c, in("x3") d, in("x4") e, in("x5") f, options(nostack))
     }
     result
 }
@@ -316,7 +253,7 @@ pub unsafe fn call(number: libc::c_long, [a, b, c, d, e]: [usize; 5]) -> isize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use corten::cli::{asks_trace, guess_verb};
+    use corten::cli::guess_verb;
     use std::ffi::{CStr, CString, OsString};
 
     /// A stack as the kernel lays it down, and what its pointers point to.
@@ -367,7 +304,6 @@ mod tests {
                     let asked = read_from(&words, 0, c"/bin/corten");
                     let exposed = guess_verb(&owned).is_some_and(|verb| seal::EXPOSED.contains(&verb.as_str()));
                     assert!(asked.exposed || !exposed, "{words:?}");
-                    assert_eq!(asked.trace, asks_trace(&owned), "{words:?}");
                     assert_eq!(asked.root, asked.exposed);
                 }
             }
@@ -388,26 +324,15 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_is_handed_on_and_taken_back() {
-        for words in [&["corten", "run", "--trace", "web"][..], &["corten"], &[]] {
-            let mut made = stack(words, &["A=b"], 0, c"");
-            let before = made.places.clone();
-            let mut text = MaybeUninit::<Text>::uninit();
-            // SAFETY: memory for the text, which is then whole; and what `stack` makes.
-            let (text, environment) = unsafe {
-                write(u64::MAX - 1, text.as_mut_ptr());
-                let text = CStr::from_bytes_with_nul(text.assume_init_ref()).unwrap();
-                (text, make_room(made.places.as_mut_ptr(), text.as_ptr().addr()))
-            };
-            assert_eq!(text.to_str().unwrap(), "CORTEN_BEGAN=18446744073709551614");
-            let count = words.len();
-            assert_eq!(made.places[..count], before[1..=count]);
-            assert_eq!((made.places[count], made.places[count + 1]), (0, text.as_ptr().addr()));
-            assert_eq!(made.places[count + 2..], before[count + 2..]);
-            assert_eq!(environment.cast_const(), &raw const made.places[count + 1]);
-            // SAFETY: it was made.
-            unsafe { take_back(made.places.as_mut_ptr()) };
-            assert_eq!(made.places, before);
+    fn where_the_strings_lie() {
+        for (words, environment) in [(&["corten", "run", "web"][..], &["A=b", "C=d"][..]), (&["corten", "run"], &[])] {
+            let made = stack(words, environment, 0, c"corten");
+            // SAFETY: what `stack` makes.
+            let strings = unsafe { read(made.places.as_ptr()) }.strings;
+            assert_eq!(strings.words, made.places[1]);
+            let file = *made.places.iter().rev().nth(2).unwrap();
+            assert_eq!(strings.end, file);
+            assert_eq!(strings.environment, if environment.is_empty() { file } else { made.places[words.len() + 2] });
         }
     }
 }

@@ -24,17 +24,14 @@ const PAGE: usize = 4096;
 /// Bits of a word that say something: the lowest tells it from an address.
 const BITS: usize = usize::BITS as usize - 1;
 
-/// Relocates the program, once.
+/// Relocates the program, once. Are the pages ours already?
 ///
 /// # Safety
 ///
-/// `stack` is what the kernel has laid down, the program's own code has not begun, and nothing else will relocate what the list names.
-pub unsafe fn relocate(stack: *const usize) {
+/// [`is_alone`], the program's own code has not begun, and nothing else will relocate what the list names.
+pub unsafe fn relocate(has_pages: bool) {
     // SAFETY: the caller's word. The linker makes both symbols; `.dynamic` ends with DT_NULL and is writable until libc protects it.
     unsafe {
-        if linker(stack) {
-            return;
-        }
         let (base, mut entry) = symbols();
         let (mut list, mut size) = (0, std::ptr::null_mut());
         while *entry != DT_NULL {
@@ -50,18 +47,20 @@ pub unsafe fn relocate(stack: *const usize) {
         }
         let list = (base + list) as *const usize;
         let end = list.byte_add(*size);
-        populate(base, list, end);
+        if !has_pages {
+            populate(base, list, end);
+        }
         apply(base, list, end);
         size.write_volatile(0);
     }
 }
 
-/// Is there a dynamic linker? The auxiliary vector lies behind the words and the environment.
+/// No dynamic linker was here before? The auxiliary vector lies behind the words and the environment.
 ///
 /// # Safety
 ///
-/// As for [`relocate`].
-unsafe fn linker(stack: *const usize) -> bool {
+/// `stack` is what the kernel has laid down.
+pub unsafe fn is_alone(stack: *const usize) -> bool {
     // SAFETY: count, words, null, environment, null, pairs up to AT_NULL.
     unsafe {
         let mut at = stack.wrapping_add(*stack + 2);
@@ -71,17 +70,17 @@ unsafe fn linker(stack: *const usize) -> bool {
         at = at.wrapping_add(1);
         while *at != libc::AT_NULL as usize {
             if *at == libc::AT_BASE as usize {
-                return *at.wrapping_add(1) != 0;
+                return *at.wrapping_add(1) == 0;
             }
             at = at.wrapping_add(2);
         }
     }
-    false
+    true
 }
 
 /// Where the program begins, and its `.dynamic`. Not as statics of Rust's: those are looked up in a table that is not relocated yet.
 #[inline(always)]
-fn symbols() -> (usize, *mut usize) {
+pub fn symbols() -> (usize, *mut usize) {
     let (base, dynamic);
     // SAFETY: two additions to the address of the instruction itself.
     #[cfg(target_arch = "x86_64")]
@@ -116,7 +115,7 @@ unsafe fn populate(base: usize, list: *const usize, end: *const usize) {
         }
         let from = (base + first) & !(PAGE - 1);
         let length = (base + last) - from;
-        crate::early::call(libc::SYS_madvise, [from, length & !(PAGE - 1), MADV_POPULATE_WRITE, 0, 0]);
+        crate::early::call(libc::SYS_madvise, [from, length & !(PAGE - 1), MADV_POPULATE_WRITE, 0, 0, 0]);
     }
 }
 

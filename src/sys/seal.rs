@@ -4,17 +4,15 @@
 //! the link open until the runtime has ended (until then writing is ETXTBSY), and writes. The next run of the runtime, as root on the
 //! host, is the attacker's program.
 //!
-//! **What we do.** Before anything else, execute ourselves again from a detached, read-only clone of the mount of our own file:
-//! `open_tree(OPEN_TREE_CLONE)`, `mount_setattr(MOUNT_ATTR_RDONLY)`, `execveat(AT_EMPTY_PATH)`. `/proc/PID/exe` then leads to
-//! a mount on which nothing opens for writing, and which nobody can change: it hangs nowhere. It holds only while no
-//! descriptor of the clone is open, so that one closes itself at the execve. Rejected: a copy in a memfd, at three times the cost and a
-//! megabyte of memory; that is the way out only where a mount cannot be cloned.
+//! **What we do.** Before anything else, have our own file on a detached, read-only clone of its mount: `open_tree(OPEN_TREE_CLONE)`,
+//! `mount_setattr(MOUNT_ATTR_RDONLY)`, both at once by `open_tree_attr` since Linux 6.15. `/proc/PID/exe` then leads to a mount on which nothing opens for
+//! writing, and which nobody can change: it hangs nowhere. It holds only while no descriptor of the clone is open, so that is closed before anything else happens.
 //!
-//! **Where.** First at the very first instruction of the program (`sys/early.rs`), which is a short cut for the usual case: whatever is refused there
-//! comes here, where `main` begins. What remains of the cost is the kernel's: the execve, and the end of the clone, for
-//! which it waits until no processor looks at that mount any more.
+//! **Where.** At the very first instruction of the program the running program is given that file (`sys/early.rs`, `sys/exchange.rs`). Whatever is refused there comes here,
+//! where `main` begins, and the program is executed again from the clone (`execveat(AT_EMPTY_PATH)`): the same for a container, and the cost of a second
+//! start. Rejected: a copy in a memfd, at three times that and a megabyte of memory; it is the way out only where a mount cannot be cloned.
 //!
-//! **Not done** when the file lies on a read-only mount, or is sealed already: that also ends the recursion.
+//! **Not done** here when the file lies on a read-only mount, or is sealed already: that also ends the recursion.
 
 use super::{Called, Failure, Result, check};
 use nix::errno::Errno;
