@@ -128,6 +128,24 @@ fn whiteouts_and_opaque_directories() {
     }
 }
 
+/// What a layer between has hidden is not there for the next one: no directory to be like, and no file to have another name for.
+#[test]
+fn what_lies_below_an_opaque_directory_is_gone() {
+    if !is_root() {
+        return;
+    }
+    let lower = base().entry("d/sub", Head { kind: b'5', mode: 0o700, mtime: 300, ..Head::default() }, b"");
+    for between in [
+        Tar::new().dir("d").file("d/.wh..wh..opq", ""),
+        Tar::new().file(".wh.d", "").dir("d"),
+        Tar::new().dir("d").file("d/.wh.sub", "").file("d/.wh.old", ""),
+    ] {
+        same(&[lower.clone(), between.clone(), Tar::new().file("d/sub/new", "2")]);
+        same(&[lower.clone(), between.clone(), Tar::new().hardlink("d/new", "d/old")]);
+        same(&[lower.clone(), between, Tar::new().file("d/x", "1"), Tar::new().hardlink("d/sub", "d/x")]);
+    }
+}
+
 #[test]
 fn directories_that_a_layer_leaves_out() {
     if !is_root() {
