@@ -291,7 +291,9 @@ fn exec(command: Command) -> Command {
         .args([
             path("console-socket", "Socket that receives the terminal's master end").value_name("SOCKET"),
             value("cwd", "Working directory").value_name("DIR").visible_alias("workdir").short('w'),
-            many("env", "Set KEY=VALUE; repeatable").short('e').value_name("KEY=VALUE"),
+            many("env", "Set a variable; KEY alone takes the caller's value; repeatable").short('e').value_name("KEY[=VALUE]"),
+            many("env-file", "Variables from a file, one a line; repeatable").value_name("FILE"),
+            flag("privileged", "All capabilities"),
             flag("tty", "Give it a terminal").short('t'),
             flag("interactive", "Accepted: standard input is always connected").short('i'),
             value("user", "User and group: numbers; names too in a container of an image").short('u').value_name("USER[:GROUP]"),

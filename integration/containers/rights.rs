@@ -1,6 +1,6 @@
 //! What a container may do, and how much it may have, seen from inside.
 
-use super::kit::place;
+use super::kit::{ended, place};
 use super::options::{Among, Just, Not, refused, run, sees};
 use std::fs;
 use std::path::Path;
@@ -146,4 +146,84 @@ fn limits() {
     for directory in made.filter(|path| path.exists()) {
         fs::remove_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
     }
+}
+
+/// As Docker does: what is typed beats the files, those beat the container's; a name alone is the caller's.
+#[test]
+fn exec_takes_variables_from_the_caller_and_from_files() {
+    let Some(place) = place() else { return };
+    let options = ["-e", "OWN=image", "-e", "GONE=1", "-e", "KEPT=1"];
+    let web = place.begin("web", &options, "exec sleep 1000");
+    place.begin_bundle("bundled");
+    fs::write(place.path("vars"), "OWN=file\n# no\n  FILED=a b\nGIVEN\nKEPT\nNOWHERE\n").unwrap();
+    fs::write(place.path("more"), "FILED=\"c\"\n").unwrap();
+    let exec = |words: &[&str]| {
+        let mut command = place.command("root");
+        command.current_dir(place.path(".")).env("GIVEN", "the caller's").env_remove("GONE").env_remove("KEPT");
+        let done = command.env_remove("NOWHERE").arg("exec").args(words).output().unwrap();
+        (done.status.code(), String::from_utf8(done.stdout).unwrap() + &String::from_utf8_lossy(&done.stderr))
+    };
+    let own = |text: &str| -> Vec<String> {
+        let ours = ["OWN=", "GONE=", "KEPT=", "FILED=", "GIVEN=", "NOWHERE="];
+        let mut all: Vec<String> =
+            text.lines().filter(|l| ours.iter().any(|name| l.starts_with(name))).map(String::from).collect();
+        all.sort();
+        all
+    };
+    for (options, expected) in [
+        (&[][..], &["GONE=1", "KEPT=1", "OWN=image"][..]),
+        (&["-e", "OWN=typed", "-e", "OWN=twice"], &["GONE=1", "KEPT=1", "OWN=twice"]),
+        (&["-e", "GIVEN", "-e", "NOWHERE", "-e", "GONE"], &["GIVEN=the caller's", "KEPT=1", "OWN=image"]),
+        (&["--env-file", "vars"], &["FILED=a b", "GIVEN=the caller's", "GONE=1", "KEPT=1", "OWN=file"]),
+        (
+            &["-e", "OWN=typed", "--env-file=vars", "--env-file", "more"],
+            &["FILED=\"c\"", "GIVEN=the caller's", "GONE=1", "KEPT=1", "OWN=typed"],
+        ),
+    ] {
+        let (code, out) = exec(&[options, &["web", "busybox", "env"]].concat());
+        assert_eq!(
+            (code, own(&out)),
+            (Some(0), expected.iter().map(|s| (*s).to_owned()).collect()),
+            "{options:?}: {out}"
+        );
+    }
+    // A bundle's container the same.
+    let (code, out) = exec(&["-e", "GIVEN", "--env-file", "more", "bundled", "busybox", "env"]);
+    assert_eq!((code, own(&out)), (Some(0), vec!["FILED=\"c\"".to_owned(), "GIVEN=the caller's".to_owned()]), "{out}");
+    fs::write(place.path("bad"), "A=1\n=2\n").unwrap();
+    for (options, why) in [
+        (["--env-file", "no-such"], "no-such: no such file"),
+        (["--env-file", "bad"], "--env-file bad: line 2: has no name"),
+        (["-e", "=x"], "has no name"),
+    ] {
+        let (code, out) = exec(&[&options[..], &["web", "busybox", "env"]].concat());
+        assert!(code == Some(255) && out.contains(why), "{options:?}: {code:?} {out}");
+    }
+    place.ok(&["stop", "-t", "0", "web"]);
+    ended(web);
+}
+
+/// All capabilities and nothing else: dockerd leaves filter and profile as they are (`execSetPlatformOpt`).
+#[test]
+fn exec_privileged_has_all_capabilities_under_the_same_filter() {
+    let Some(place) = place() else { return };
+    let web = place.begin("web", &["-u", "7"], "exec sleep 1000");
+    place.begin_bundle("bundled");
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let all = own.lines().find_map(|line| line.strip_prefix("CapPrm:\t")).unwrap();
+    let none = "0000000000000000";
+    let fields = |words: &[&str]| -> Vec<String> {
+        let show = ["busybox", "grep", "-E", "^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|Seccomp):", "/proc/self/status"];
+        let out = place.ok(&[&["exec"], words, &show].concat());
+        out.lines().map(|line| line.split('\t').next_back().unwrap().to_owned()).collect()
+    };
+    // Root: all in force. Who is not root has the bounding set, as execve(2) leaves it.
+    assert_eq!(fields(&["--privileged", "-u", "0", "web"]), [none, all, all, all, none, "2"]);
+    assert_eq!(fields(&["--privileged", "web"]), [none, none, none, all, none, "2"]);
+    assert_eq!(fields(&["-u", "0", "web"])[3], "00000000a80425fb");
+    assert_eq!(fields(&["--privileged", "bundled"]), [none, all, all, all, none, "0"]);
+    // The next one has what the container has.
+    assert_eq!(fields(&["web"]), [none, none, none, "00000000a80425fb", none, "2"]);
+    place.ok(&["stop", "-t", "0", "web"]);
+    ended(web);
 }

@@ -61,7 +61,9 @@ impl Mounted {
     fn layers(&self) -> Vec<Picture> {
         let mut all: Vec<PathBuf> = fs::read_dir(self.store("layers")).unwrap().map(|e| e.unwrap().path()).collect();
         all.sort();
-        all.iter().map(|layer| Picture::of(&layer.join("diff"), Detail::Everything)).collect()
+        let unpacked =
+            |layer: &PathBuf| ["diff", "unstackable"].map(|form| layer.join(form)).into_iter().find(|p| p.is_dir());
+        all.iter().map(|layer| Picture::of(&unpacked(layer).unwrap(), Detail::Everything)).collect()
     }
 
     fn count(&self, below: &str) -> usize {
@@ -88,7 +90,7 @@ fn root() -> Tar {
 }
 
 /// Three layers with everything in them that a file can have, and everything that a layer can do to those below.
-fn image(place: &Place) {
+fn layers() -> [Tar; 3] {
     let head = |kind: u8, mode: u32, owner: (u64, u64)| Head { kind, mode, owner, ..Head::default() };
     let capable =
         vec![("SCHILY.xattr.security.capability", CAPABILITY.to_vec()), ("SCHILY.xattr.user.note", b"a b".to_vec())];
@@ -120,7 +122,7 @@ fn image(place: &Place) {
         .file(".wh.replaced", "");
     let third =
         Tar::new().file("replaced", "a file now").entry("d", head(b'5', 0o2770, (70, 80)), b"").file("d/new", "3");
-    place.accepts(&[first, second, third]);
+    [first, second, third]
 }
 
 #[test]
@@ -135,7 +137,7 @@ fn a_file_system_that_holds_no_overlay() {
         vec!["-t".into(), "ext4".into(), "-o".into(), "loop".into(), disk.display().to_string()]
     };
     let place = Place::new();
-    image(&place);
+    place.accepts(&layers());
     let Some(mounted) = Mounted::new(made) else { return };
     is_copied(&mounted, &place, "d_type");
 }
@@ -154,22 +156,79 @@ fn another_overlay() {
         vec!["-t".into(), "overlay".into(), "overlay".into(), "-o".into(), options]
     };
     let place = Place::new();
-    // What removes something of a lower layer has no place there: see below.
-    place.accepts(&[
-        root().entry("d", Head { kind: b'5', mode: 0o2750, owner: (7, 8), ..Head::default() }, b"").file("d/old", "1"),
-        Tar::new().dir("d").file("d/new", "2").xattr("d/noted", "user.note", b"a b").hardlink("d/again", "d/new"),
-    ]);
+    removing_image(&place);
     let Some(mounted) = Mounted::new(made) else { return };
     is_copied(&mounted, &place, "mknodat(S_IFCHR, 0:0)");
-    // No whiteout can be made on an overlay: such an image is refused there, and nothing of it is left.
-    let place = Place::new();
-    place.accepts(&[root().file("old", "1"), Tar::new().file(".wh.old", "")]);
-    let (code, out, err) = mounted.call(&["run", "--rm", &place.reference(), "/bin/busybox", "true"]);
+    // Layers with our marks have another name than those that the kernel may stack.
+    let named = |form: &str| -> usize {
+        let layers = fs::read_dir(mounted.store("layers")).unwrap().map(|layer| layer.unwrap().path().join(form));
+        layers.filter(|layer| layer.is_dir()).count()
+    };
+    assert_eq!((named("diff"), named("unstackable")), (2, 3));
+    mounted.ok(&["load", "-i", &archive(&mounted, &place)]);
+    let size = mounted.ok(&["images", "--format", "{{.Size}}"]);
+    assert!(size.contains("MB"), "{size}");
+
+    // Wherever the store has got to, they are copied: also where an overlay can be had.
+    let moved = mounted.dir.path().join("moved");
+    let copied = Command::new("cp").arg("-a").arg(mounted.store("")).arg(&moved).status().unwrap();
+    assert!(copied.success());
+    let there = |words: &[&str]| mounted.ok(&[&["--store", moved.to_str().unwrap()], words].concat());
+    let id = there(&["images", "-q", "--no-trunc"]);
+    let (id, program) = (id.trim(), "/bin/busybox");
+    there(&["run", "--name", "moved", id, program, "true"]);
+    let ground = fs::read_to_string(moved.join("ground")).unwrap();
+    assert_eq!(ground.lines().nth(1), Some("overlay"), "the store can hold one now");
+    let told = there(&["explain", id, program]);
     assert!(
-        code == 125 && out.is_empty() && err.contains("mknodat(\"old\", S_IFCHR, 0:0) = EPERM"),
-        "{code} {out}{err}"
+        told.starts_with("copied first") && told.lines().next().unwrap().contains("pull` unpack it anew"),
+        "{told}"
     );
-    assert_eq!(mounted.count("containers"), 0);
+    let one = fs::read_dir(moved.join("containers")).unwrap().next().unwrap().unwrap().path().join("rootfs");
+    same_trees(Picture::of(&place.rootfs(), Detail::Archived), Picture::of(&one, Detail::Archived));
+    // Unpacked anew, they are stacked.
+    there(&["rm", "moved"]);
+    there(&["rmi", "-f", id]);
+    assert_eq!(fs::read_dir(moved.join("layers")).unwrap().count(), 0);
+    there(&["load", "-i", &archive(&mounted, &place)]);
+    assert!(there(&["explain", id, program]).contains("\"overlay\""));
+    there(&["run", "--rm", id, program, "test", "!", "-e", "/d/gone"]);
+    // And nothing is left on the overlay, either.
+    let id = mounted.ok(&["images", "-q"]);
+    mounted.ok(&["rmi", "-f", id.trim()]);
+    assert_eq!((mounted.count("layers"), mounted.count("tmp")), (0, 0));
+}
+
+/// The image as an archive.
+fn archive(mounted: &Mounted, place: &Place) -> String {
+    let (file, layout) = (mounted.dir.path().join("archive.tar"), place.path("layout"));
+    let done = Command::new("tar").arg("-cf").arg(&file).arg("-C").arg(layout).arg(".").status().unwrap();
+    assert!(done.success());
+    file.display().to_string()
+}
+
+/// The same and more: what is removed comes back, as something else, and has other names.
+fn removing_image(place: &Place) {
+    let [first, second, third] = layers();
+    let fourth = Tar::new()
+        .hardlink("kept", "d/changed")
+        .file("d/.wh.changed", "")
+        .file(".wh.replaced", "")
+        .dir("replaced")
+        .file("replaced/2", "2")
+        .file("emptied/.wh.2", "")
+        .dir("emptied")
+        .dir("emptied/deep")
+        .file("emptied/deep/1", "1")
+        .file("none/.wh..wh..opq", "")
+        .file("sticky/none/.wh.none", "");
+    let fifth = Tar::new()
+        .file("emptied/deep/.wh..wh..opq", "")
+        .file("emptied/deep/2", "2")
+        .hardlink("again", "kept")
+        .file(".wh.kept", "")
+        .entry("d/changed", Head { kind: b'6', mode: 0o6777, ..Head::default() }, b"");
+    place.accepts(&[first, second, third, fourth, fifth]);
 }
 
 /// A container's root is the image's tree, and its own. `why` is in what is said of it.

@@ -8,6 +8,7 @@ use corten::image::store::{Silent, Store, Stored};
 use oci_spec::image::Descriptor;
 use std::ffi::OsString;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// Adds the only image of the layout.
@@ -21,7 +22,7 @@ pub fn add_from(source: &dyn Source, top: &Descriptor, store: &Store) -> corten:
     store.add(source, top, &Platform::here(), Some("docker.io/library/test:latest"), &Silent)
 }
 
-/// Unpacks both ways and compares every path.
+/// Unpacks both ways and compares every path; and once more in a store on an overlay, where the kernel takes no marks and layers are copied.
 #[track_caller]
 pub fn same(layers: &[Tar]) {
     let place = Place::new();
@@ -31,9 +32,12 @@ pub fn same(layers: &[Tar]) {
     let store = Store::open(&at.path().join("store")).unwrap();
     let stored = add(&place, &store);
     place.canary_sings();
+    let copied = copied(&place);
+    assert_eq!(copied.is_ok(), stored.is_ok(), "{:?} {:?}", copied.err(), stored.err());
     match (flat, stored) {
         (Ok(()), Ok(stored)) => {
             same_trees(Picture::of(&place.rootfs(), Detail::Archived), mounted(store.layers(&stored).unwrap()));
+            same_trees(Picture::of(&place.rootfs(), Detail::Archived), copied.unwrap());
         }
         (Err(_), Err(_)) => {}
         // `a/b` where `a` is a file below, and a later entry replaces `a`: on its own the layer has no fault.
@@ -41,6 +45,41 @@ pub fn same(layers: &[Tar]) {
         (flat, stored) => panic!("flat: {:?}, overlay: {:?}", flat.err(), stored.err()),
     }
     left_clean(&store);
+}
+
+/// The image's tree, copied from layers in a store on an overlay, in a mount namespace that ends with the thread.
+fn copied(place: &Place) -> corten::error::Result<Picture> {
+    let copied = || {
+        let at = on_an_overlay();
+        let (store, root) = (at.path().join("mnt/store"), at.path().join("mnt/root"));
+        fs::create_dir(&root).unwrap();
+        let store = Store::open(&store).unwrap();
+        let made = add(place, &store).map(|stored| {
+            let layers = store.layers(&stored).unwrap();
+            corten::image::copy::layers(&layers, fs::File::open(&root).unwrap().as_fd()).unwrap();
+            // No mark is left, whatever the image did.
+            Picture::of(&root, Detail::Archived)
+        });
+        left_clean(&store);
+        // It holds its directory open.
+        drop(store);
+        nix::mount::umount(&at.path().join("mnt")).unwrap();
+        made
+    };
+    std::thread::scope(|scope| scope.spawn(copied).join()).unwrap()
+}
+
+/// A directory with an overlay on `mnt`, in a mount namespace of this thread's own.
+fn on_an_overlay() -> tempfile::TempDir {
+    use nix::mount::{MsFlags, mount};
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    let at = tempfile::Builder::new().prefix("image-store-overlay-").tempdir().unwrap();
+    let [lower, upper, work, here] = ["lower", "upper", "work", "mnt"].map(|name| at.path().join(name));
+    [&lower, &upper, &work, &here].into_iter().for_each(|path| fs::create_dir(path).unwrap());
+    let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    mount(Some("overlay"), &here, Some("overlay"), MsFlags::empty(), Some(options.as_str())).unwrap();
+    at
 }
 
 /// Nothing half-made is left.
@@ -86,6 +125,24 @@ fn whiteouts_and_opaque_directories() {
         same(&[base(), Tar::new().file(".wh..wh..opq", "").dir("d"), upper.clone()]);
         same(&[base(), upper.clone(), Tar::new().dir("d").file("d/last", "3"), upper.clone()]);
         same(&[upper]);
+    }
+}
+
+/// What a layer between has hidden is not there for the next one: no directory to be like, and no file to have another name for.
+#[test]
+fn what_lies_below_an_opaque_directory_is_gone() {
+    if !is_root() {
+        return;
+    }
+    let lower = base().entry("d/sub", Head { kind: b'5', mode: 0o700, mtime: 300, ..Head::default() }, b"");
+    for between in [
+        Tar::new().dir("d").file("d/.wh..wh..opq", ""),
+        Tar::new().file(".wh.d", "").dir("d"),
+        Tar::new().dir("d").file("d/.wh.sub", "").file("d/.wh.old", ""),
+    ] {
+        same(&[lower.clone(), between.clone(), Tar::new().file("d/sub/new", "2")]);
+        same(&[lower.clone(), between.clone(), Tar::new().hardlink("d/new", "d/old")]);
+        same(&[lower.clone(), between, Tar::new().file("d/x", "1"), Tar::new().hardlink("d/sub", "d/x")]);
     }
 }
 

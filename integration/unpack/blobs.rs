@@ -56,6 +56,12 @@ fn attack_8_nodes_flips_and_attributes() {
     assert_eq!((meta("su").mode() & 0o7777, meta("su").gid()), (0o6755, 5));
     place.refuses(&[Tar::new().entry("wh", node(b'3', (0, 0)), b"")], "a character device 0:0");
     place.refuses(&[Tar::new().entry("n", node(b'3', (1 << 12, 0)), b"")], "there is no device");
+    // What the store takes for marks of its own.
+    let pipe = |mode| Head { kind: b'6', mode, ..Head::default() };
+    place.refuses(&[Tar::new().entry("wh", pipe(0o7000), b"")], "a pipe of mode 7000");
+    place.refuses(&[Tar::new().entry("wh", pipe(0o17000), b"")], "a pipe of mode 7000");
+    place.refuses(&[Tar::new().dir("d").file("d/.corten.opaque", "")], "a name of the store's own");
+    place.accepts(&[Tar::new().entry("pipe", pipe(0o7001), b"").file(".corten.opaque.", "")]);
 
     // Everything over everything else; the last one stays.
     let kinds: [fn(Tar) -> Tar; 5] = [

@@ -9,7 +9,9 @@ use crate::error::{Error, Result, io_words};
 use crate::input::bundle;
 use crate::input::bundle::faults_error;
 use crate::input::config::{Capabilities, Config, Process, User};
+use crate::input::overrides::Caller;
 use crate::input::user::UserRequest;
+use crate::input::variables::{apply_file, apply_variable};
 use crate::plan;
 use crate::plan::exec::{Below, Request};
 use crate::run::{self, Context, parent, wait};
@@ -17,6 +19,8 @@ use crate::setup::{caps, label, user};
 use crate::state::State;
 use crate::state::status::{self, Status};
 use crate::state::store::{Entry, FILTER};
+use crate::sys::Called;
+use crate::sys::cred::capget;
 use crate::sys::path;
 use crate::sys::seccomp::{Instruction, from_bytes};
 use crate::sys::start;
@@ -25,7 +29,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// The largest process document that is read, in bytes.
+/// The largest file that is read, in bytes.
 const LARGEST_DOCUMENT: u64 = 16 << 20;
 
 /// The verb. In a container of an image, Docker's exit codes tell whether the program is to blame.
@@ -150,12 +154,13 @@ fn process(args: &ArgMatches, config: &Config, user_of: &dyn Fn(&str) -> Result<
             return Err(Error::new("--process gives the whole process: no command beside it"));
         }
         // `--tty` may stand beside it, as conmon writes it: whether there is a terminal is what the document says.
-        const WHOLE: [&str; 7] = ["cwd", "env", "user", "additional-gids", "cap", "apparmor", "process-label"];
+        const WHOLE: [&str; 8] =
+            ["cwd", "env", "env-file", "user", "additional-gids", "cap", "apparmor", "process-label"];
         let given = WHOLE.into_iter().find(|name| args.contains_id(name));
-        if let Some(name) = given.or(args.get_flag("no-new-privs").then_some("no-new-privs")) {
+        if let Some(name) = given.or_else(|| ["no-new-privs", "privileged"].into_iter().find(|n| args.get_flag(n))) {
             return Err(Error::new(format!("--process gives the whole process: no --{name} beside it")));
         }
-        let bytes = read_document(path)?;
+        let bytes = read_whole("--process", path)?;
         let (process, warnings) =
             bundle::parse_process(&bytes).map_err(|found| faults_error(&found, &path.display().to_string()))?;
         warnings.iter().for_each(|warning| log::warn!("{warning}"));
@@ -169,9 +174,9 @@ fn process(args: &ArgMatches, config: &Config, user_of: &dyn Fn(&str) -> Result<
     process.terminal = args.get_flag("tty");
     process.console_size = None;
     let many = |name: &str| args.get_many::<String>(name).unwrap_or_default().cloned().collect::<Vec<_>>();
-    process.env.extend(many("env"));
-    if let Some(fault) = process.env.iter().find(|entry| !entry.contains('=') || entry.starts_with('=')) {
-        return Err(Error::new(format!("--env {fault}: not KEY=VALUE")));
+    let (files, entries) = (many("env-file"), many("env"));
+    if files.len() + entries.len() > 0 {
+        variables(&files, &entries, &Caller::here()?, &mut process.env)?;
     }
     if let Some(cwd) = args.get_one::<String>("cwd") {
         if !cwd.starts_with('/') {
@@ -190,6 +195,12 @@ fn process(args: &ArgMatches, config: &Config, user_of: &dyn Fn(&str) -> Result<
     if let Some(label) = args.get_one::<String>("process-label") {
         process.selinux_label = Some(label.clone());
     }
+    if args.get_flag("privileged") {
+        // Filter and profile stay, as with Docker. Nobody can give what he has not.
+        let all = caps::ALL & capget().called(|| "capget()".into())?.permitted;
+        process.capabilities =
+            Some(Capabilities { bounding: all, effective: all, permitted: all, ..Capabilities::default() });
+    }
     for name in many("cap") {
         let number = caps::number(&name).ok_or_else(|| Error::new(format!("--cap {name}: no such capability")))?;
         let sets = process.capabilities.get_or_insert_with(Capabilities::default);
@@ -199,6 +210,15 @@ fn process(args: &ArgMatches, config: &Config, user_of: &dyn Fn(&str) -> Result<
         sets.permitted |= 1 << number;
     }
     Ok(process)
+}
+
+/// `--env-file`, then `--env`, as in `run`.
+fn variables(files: &[String], entries: &[String], caller: &Caller, env: &mut Vec<String>) -> Result<()> {
+    for file in files {
+        let text = read_whole("--env-file", &caller.dir.join(file))?;
+        apply_file(&text, &caller.env, env).map_err(|e| e.at(format!("--env-file {file}")))?;
+    }
+    entries.iter().try_for_each(|entry| apply_variable(entry, &caller.env, env))
 }
 
 /// `UID[:GID]`, strictly: a number that is none must never become root.
@@ -215,12 +235,12 @@ fn numeric_user(text: &str) -> Result<User> {
 }
 
 /// Reads it whole, from a file or a pipe.
-fn read_document(path: &Path) -> Result<Vec<u8>> {
-    let wrong = |e: std::io::Error| Error::new(format!("--process {}: {}", path.display(), io_words(&e)));
+fn read_whole(option: &str, path: &Path) -> Result<Vec<u8>> {
+    let wrong = |e: std::io::Error| Error::new(format!("{option} {}: {}", path.display(), io_words(&e)));
     let mut bytes = Vec::new();
     std::fs::File::open(path).map_err(wrong)?.take(LARGEST_DOCUMENT + 1).read_to_end(&mut bytes).map_err(wrong)?;
     if bytes.len() as u64 > LARGEST_DOCUMENT {
-        return Err(Error::new(format!("--process {}: larger than 16 MiB", path.display())));
+        return Err(Error::new(format!("{option} {}: larger than 16 MiB", path.display())));
     }
     Ok(bytes)
 }
@@ -231,7 +251,16 @@ mod tests {
 
     #[test]
     fn nothing_beside_a_process_document_is_ignored() {
-        for words in ["--env A=b", "--cwd /", "--user 1", "--cap CAP_KILL", "--no-new-privs", "-g 7"] {
+        for words in [
+            "--env A=b",
+            "--cwd /",
+            "--user 1",
+            "--cap CAP_KILL",
+            "--no-new-privs",
+            "-g 7",
+            "--env-file f",
+            "--privileged",
+        ] {
             let line = format!("corten exec --process /nowhere {words} web");
             let found =
                 crate::cli::parse(line.split(' ').map(Into::into).collect(), |_, _| Ok(crate::cli::Form::Bundle))

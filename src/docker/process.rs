@@ -13,8 +13,8 @@ use super::{quote, wrong};
 use crate::error;
 use crate::error::Result;
 use crate::input::config::User;
-use crate::input::overrides::apply_variable;
 use crate::input::user::{self, UserRequest};
+use crate::input::variables::{apply_file, apply_variable};
 use oci_spec::image::Config;
 use std::path::Path;
 
@@ -54,12 +54,7 @@ pub fn env(options: &Options, image: &Config, hostname: &str, facts: &Facts) -> 
     for file in &options.env_file {
         let at = |cause: error::Error| cause.at(format!("--env-file {}", quote(file)));
         let text = (facts.read)(&facts.caller.dir.join(Path::new(file))).map_err(at)?;
-        for (number, line) in lines(&text).map_err(at)? {
-            // A name alone is the caller's, and nothing where the caller has none.
-            if line.contains('=') || given.contains_key(line) {
-                apply_variable(line, given, &mut env).map_err(|e| at(e.at(format!("line {number}"))))?;
-            }
-        }
+        apply_file(&text, given, &mut env).map_err(at)?;
     }
     for entry in &options.env {
         if entry.is_empty() || entry.starts_with('=') {
@@ -68,32 +63,6 @@ pub fn env(options: &Options, image: &Config, hostname: &str, facts: &Facts) -> 
         apply_variable(entry, given, &mut env)?;
     }
     Ok(env)
-}
-
-/// The lines of a file of variables and their numbers from 1: spaces in front fall away, lines with a `#` in front are comments. Quotes
-/// mean nothing.
-fn lines(text: &[u8]) -> Result<Vec<(usize, &str)>> {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let text = std::str::from_utf8(text).map_err(|_| error!("is not UTF-8"))?;
-    let mut found = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = line.trim_start();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let name = line.split('=').next().unwrap_or_default();
-        if name.is_empty() {
-            return Err(error!("line {number}: has no name before the `=`"));
-        }
-        if name.contains(char::is_whitespace) {
-            return Err(error!("line {number}: the name {} holds a space", quote(name)));
-        }
-        if line.contains('\0') {
-            return Err(error!("line {number}: holds a NUL byte"));
-        }
-        found.push((number, line));
-    }
-    Ok(found)
 }
 
 /// `process.cwd`.
@@ -151,17 +120,5 @@ mod tests {
         assert_eq!(of(Some(""), &["x"], ""), Ok("x".to_owned()));
         assert!(of(Some(""), &[], "").unwrap_err().contains("no command specified"));
         assert!(of(Some(""), &[""], "").unwrap_err().contains("its name is empty"));
-    }
-
-    #[test]
-    fn files_of_variables() {
-        let found = lines(b"\xef\xbb\xbfA=1\n  B=2 \nC\n\n# c\r\nE=\"q\"\n").unwrap();
-        assert_eq!(found, [(1, "A=1"), (2, "B=2 "), (3, "C"), (6, "E=\"q\"")]);
-        for (text, why) in [("=1", "line 1: has no name"), ("A=1\nD D=1", "line 2: the name \"D D\""), ("A=\0", "NUL")]
-        {
-            let error = lines(text.as_bytes()).unwrap_err().to_string();
-            assert!(error.contains(why), "{error}");
-        }
-        assert!(lines(b"A=\xff").is_err());
     }
 }

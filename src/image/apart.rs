@@ -4,7 +4,7 @@
 //! are there; in a layer that is unpacked on its own they have to be made, and to be told later from those that the layer describes.
 
 use super::archive::show;
-use super::marks;
+use super::marks::{self, Form};
 use super::steps::{self, Step};
 use crate::error;
 use crate::error::Result;
@@ -32,12 +32,21 @@ pub struct Apart {
     pub implicit: HashMap<u64, Why>,
     /// Where they were made, without links; some may be gone since.
     pub made: Vec<(Vec<u8>, Why)>,
-    /// There are whiteouts or opaque directories.
-    pub marked: bool,
+    /// Of which form its marks are; `None`: there are none.
+    pub marks: Option<Form>,
     /// The layer's root hides all below. Overlayfs does not look for that mark on a root.
     pub alone: bool,
     /// Names that hard links were to be made to and that are not in the layer. Those links are not there.
     pub wanted: Vec<Vec<u8>>,
+}
+
+impl Apart {
+    /// The form of the marks of the layer in `root`, for who makes one.
+    pub fn form(&mut self, root: &OwnedFd) -> Result<Form> {
+        let form = self.marks.map_or_else(|| Form::of_ground(root), Ok)?;
+        self.marks = Some(form);
+        Ok(form)
+    }
 }
 
 /// What a directory was made for that the layer does not describe.
@@ -96,12 +105,13 @@ pub fn make_all(
                 unlinkat(here, name, UnlinkatFlags::NoRemoveDir).called(|| call("unlinkat", name))?;
                 make()?;
                 found = open(OFlag::O_RDONLY | OFlag::O_DIRECTORY).called(|| call("openat", name))?;
-                marks::set_opaque(&found)?;
-                apart.marked = true;
+                marks::set_opaque(&found, apart.form(root)?)?;
                 opaque = true;
                 return Ok(Step::Into(found));
-            } else if apart.marked && stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() {
-                opaque |= marks::is_opaque(open(OFlag::O_RDONLY).called(|| call("openat", name))?)?;
+            } else if let Some(form) = apart.marks
+                && stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits()
+            {
+                opaque |= marks::is_opaque(open(OFlag::O_RDONLY).called(|| call("openat", name))?, form)?;
             }
         }
         match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {

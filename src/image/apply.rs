@@ -246,7 +246,7 @@ impl Layer<'_> {
                 self.afresh(at, base, link, || format!("linkat({:?}, {base:?})", show(target)))?;
             }
             Kind::Node(node) => {
-                let (kind, number) = device(*node)?;
+                let (kind, number) = device(*node, entry.mode)?;
                 let private = Mode::S_IRUSR | Mode::S_IWUSR;
                 self.afresh(
                     at,
@@ -301,8 +301,7 @@ impl Layer<'_> {
         };
         let fd = fd.called(|| format!("openat({base:?}, DIRECTORY|NOFOLLOW)"))?;
         if let (true, Some(apart)) = (replaced, &mut self.apart) {
-            marks::set_opaque(&fd)?;
-            apart.marked = true;
+            marks::set_opaque(&fd, apart.form(&self.tree.root)?)?;
         }
         if there {
             xattr::clear(fd.as_fd())?;
@@ -352,14 +351,14 @@ impl Layer<'_> {
             None => drop(prune::content(directory(at, OsStr::new("."))?, &keep)?),
         }
         let Some(apart) = &mut self.apart else { return Ok(()) };
-        apart.marked = true;
+        let form = apart.form(&self.tree.root)?;
         match name {
             None if place.inode == self.tree.inode => apart.alone = true,
-            None => marks::set_opaque(directory(at, OsStr::new("."))?)?,
+            None => marks::set_opaque(directory(at, OsStr::new("."))?, form)?,
             Some(name) => match fstatat(at, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                Err(Errno::ENOENT) => marks::whiteout(at, name)?,
+                Err(Errno::ENOENT) => marks::whiteout(at, name, form)?,
                 found if is_directory(&found.called(|| format!("fstatat({name:?})"))?) => {
-                    marks::set_opaque(directory(at, name)?)?;
+                    marks::set_opaque(directory(at, name)?, form)?;
                 }
                 _ => {}
             },

@@ -2,8 +2,7 @@
 //!
 //! A layer in overlay's form is a directory with two kinds of marks: a character device 0:0 hides the name that it has, and the attribute
 //! `trusted.overlay.opaque` hides all that lies below its directory (overlayfs.rst, "whiteouts and opaque directories"). Where not even
-//! those can be made, a layer may hold the archive's own marks instead: `.wh.NAME` and `.wh..wh..opq` (image-spec, layer.md). Both are
-//! understood here.
+//! those can be made, there are pipes in their place (`marks`). Both are understood here.
 //!
 //! By hand: `cp -a --reflink=auto layer1/. root/`, then `cp -a` of the next, and `rm -r` of what its marks hide.
 //!
@@ -14,6 +13,7 @@
 //! What goes wrong: it takes the time and the space of the whole image, for each container. Directories may be nested deeper than a path or
 //! the limit of descriptors reaches: the walk holds one of either side, goes down by name and up by `..`, which nobody else may change here.
 
+use super::marks::{self, Form};
 use super::prune;
 use crate::sys::{Called, Result, at};
 use nix::dir::Dir;
@@ -26,20 +26,15 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, Whence, fchown, fchownat, linkat, lseek, symlinkat};
 use std::collections::{HashMap, HashSet};
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The attribute and the value by which a directory hides all below it.
-pub(super) const OPAQUE: (&CStr, &[u8]) = (c"trusted.overlay.opaque", b"y");
 /// Attributes that are overlay's, not the image's.
 const OVERLAYS_OWN: &[u8] = b"trusted.overlay.";
-/// What an archive's marks begin with, and the one that hides all.
-const MARK: &[u8] = b".wh.";
-const MARK_ALL: &[u8] = b".wh..wh..opq";
 /// The longest path that linkat(2) takes, with some room.
 const LONG_PATH: usize = 4000;
 
@@ -88,8 +83,8 @@ impl Copy<'_> {
                 continue;
             };
             let about = stat(&from, &name)?;
-            if let Some(hidden) = hides(&name, &about) {
-                prune::entry(to.as_fd(), hidden, &prune::nothing)?;
+            if marks::is_whiteout(&about) {
+                prune::entry(to.as_fd(), &name, &prune::nothing)?;
                 continue;
             }
             if kind(&about) != SFlag::S_IFDIR {
@@ -144,15 +139,6 @@ impl Copy<'_> {
     }
 }
 
-/// What a mark hides: a name, or nothing that is left to hide (`.wh..wh..opq`, which was seen when its directory was entered).
-fn hides<'a>(name: &'a OsStr, about: &FileStat) -> Option<&'a OsStr> {
-    if kind(about) == SFlag::S_IFCHR && about.st_rdev == 0 {
-        return Some(name);
-    }
-    // `.wh..wh.` begins what is the archive's own, and hides nothing.
-    name.as_bytes().strip_prefix(MARK).filter(|rest| !rest.is_empty()).map(OsStr::from_bytes)
-}
-
 fn enter(from: &OwnedFd, to: &OwnedFd, name: OsString) -> Result<Level> {
     let about = fstat(from).called(|| format!("fstat({name:?})"))?;
     let own = from.try_clone().called(|| "fcntl(F_DUPFD_CLOEXEC)".into())?;
@@ -165,12 +151,9 @@ fn enter(from: &OwnedFd, to: &OwnedFd, name: OsString) -> Result<Level> {
             names.push(OsStr::from_bytes(found).to_owned());
         }
     }
-    let opaque = at::fgetxattr(from, OPAQUE.0).is_ok_and(|value| value == OPAQUE.1);
-    if opaque || names.iter().any(|name| name.as_bytes() == MARK_ALL) {
+    if marks::is_opaque(from, Form::Kernels)? || names.iter().any(|name| name == marks::OPAQUE_PIPE) {
         prune::content(open(to, OsStr::new("."))?, &prune::nothing)?;
     }
-    // Popped from the end: marks first, since one of a name may stand beside what takes its place.
-    names.sort_by_key(|name| name.as_bytes().starts_with(MARK));
     Ok(Level { name, about, names })
 }
 

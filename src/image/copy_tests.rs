@@ -35,7 +35,7 @@ impl Stack {
 
     fn opaque(&self, layer: usize, path: &str) {
         fs::create_dir_all(self.lower[layer].join(path)).unwrap();
-        at::fsetxattr(fs::File::open(self.lower[layer].join(path)).unwrap(), OPAQUE.0, OPAQUE.1).unwrap();
+        at::fsetxattr(fs::File::open(self.lower[layer].join(path)).unwrap(), marks::OPAQUE.0, marks::OPAQUE.1).unwrap();
     }
 
     fn root(&self) -> PathBuf {
@@ -160,7 +160,7 @@ fn as_the_kernel_stacks_them() {
 }
 
 #[test]
-fn an_archives_marks_hide_as_well() {
+fn pipes_hide_as_well() {
     if !is_root() {
         return;
     }
@@ -168,16 +168,18 @@ fn an_archives_marks_hide_as_well() {
     stack.file(0, "a/one", "1");
     stack.file(0, "a/two", "2");
     stack.file(0, "b/three", "3");
-    stack.file(1, "a/.wh.one", "");
-    stack.file(1, "b/.wh..wh..opq", "");
-    stack.file(1, "b/four", "4");
-    stack.file(1, "b/.wh..wh.plnk", "");
-    // Beside the mark stands what takes its place.
-    stack.file(1, "a/.wh.two", "");
+    stack.file(0, "b/below/four", "4");
+    // A pipe of another mode is the image's own.
     stack.file(1, "a/two", "new");
+    nix::unistd::mkfifo(&stack.lower[1].join("a/pipe"), Mode::from_bits_truncate(0o6666)).unwrap();
+    stack.file(1, "b/below/five", "5");
+    let at = |path: &str| fs::File::open(stack.lower[1].join(path)).unwrap();
+    marks::whiteout(at("a").as_fd(), OsStr::new("one"), Form::Pipes).unwrap();
+    marks::set_opaque(at("b"), Form::Pipes).unwrap();
+    assert!(marks::is_opaque(at("b"), Form::Pipes).unwrap() && !marks::is_opaque(at("a"), Form::Pipes).unwrap());
     let root = stack.copy();
     let names: Vec<String> = listing(&root).iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
-    assert_eq!(names, ["", "a", "a/two", "b", "b/four"]);
+    assert_eq!(names, ["", "a", "a/pipe", "a/two", "b", "b/below", "b/below/five"]);
     assert_eq!(fs::read_to_string(root.join("a/two")).unwrap(), "new");
 }
 

@@ -4,6 +4,7 @@
 //! meaning would depend on symbolic links.
 
 use super::archive::show;
+use super::marks;
 use crate::error;
 use crate::error::Result;
 use std::ffi::OsStr;
@@ -73,6 +74,9 @@ pub fn place(path: &[u8]) -> Result<Place<'_>> {
 pub fn asks(path: &[u8]) -> Result<Asks<'_>> {
     let Place::Below { parent, base } = place(path)? else { return Ok(Asks::Make(Place::Root)) };
     let mut above = parent.split(|b| *b == b'/');
+    if base == marks::OPAQUE_PIPE || above.clone().any(|component| component == marks::OPAQUE_PIPE.as_bytes()) {
+        return Err(error!("{} is a name of the store's own", marks::OPAQUE_PIPE));
+    }
     if parent.starts_with(b".wh..wh.") {
         return Ok(Asks::Nothing);
     }
@@ -126,7 +130,7 @@ mod tests {
         assert_eq!(asks(b"etc/.wh..wh..opq"), Ok(Asks::HideAll(b"etc".to_vec())));
         assert_eq!(asks(b".wh..wh.plnk/1.2"), Ok(Asks::Nothing));
         assert_eq!(asks(b".wh..wh.aufs"), Ok(Asks::Nothing));
-        for name in [".wh.", ".wh..", ".wh...", "etc/.wh./", "a/.wh.b/c"] {
+        for name in [".wh.", ".wh..", ".wh...", "etc/.wh./", "a/.wh.b/c", "a/.corten.opaque", "a/.corten.opaque/b"] {
             assert!(asks(name.as_bytes()).is_err(), "{name}");
         }
     }

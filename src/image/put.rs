@@ -4,7 +4,7 @@
 
 use super::archive::{Entry, Extent, Node, told};
 use super::pax::Time;
-use super::xattr;
+use super::{marks, xattr};
 use crate::error;
 use crate::error::Result;
 use crate::sys::{self, Called};
@@ -64,9 +64,12 @@ pub fn named(at: BorrowedFd<'_>, base: &OsStr, entry: &Entry, mode: Option<u32>)
     utimensat(at, base, &time, &time, UtimensatFlags::NoFollowSymlink).called(|| format!("utimensat({base:?})"))
 }
 
-/// Type and number for mknod(2). The kernel has 12 bits of major and 20 of minor.
-pub fn device(node: Node) -> Result<(SFlag, u64)> {
+/// Type and number for mknod(2). The kernel has 12 bits of major and 20 of minor. What would be a mark of a store is refused.
+pub fn device(node: Node, mode: u32) -> Result<(SFlag, u64)> {
     let (kind, major, minor) = match node {
+        Node::Fifo if mode == marks::PIPE_MODE => {
+            return Err(error!("a pipe of mode 7000, which the store takes for a deleted file"));
+        }
         Node::Fifo => return Ok((SFlag::S_IFIFO, 0)),
         Node::Character(0, 0) => {
             return Err(error!("a character device 0:0, which overlayfs takes for a deleted file"));

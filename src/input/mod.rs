@@ -15,6 +15,7 @@ pub mod signal;
 mod spec;
 pub mod template;
 pub mod user;
+pub mod variables;
 mod walk;
 
 /// One thing that is wrong with what was asked, and where.

@@ -20,6 +20,7 @@ use super::check::check;
 use super::config::{Config, Mount, Namespace, NamespaceKind, Process};
 use super::place::{Report, quote};
 use super::user::UserRequest;
+use super::variables::apply_variable;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -155,25 +156,6 @@ impl Overrides {
             Some(_) => Ok(()),
         }
     }
-}
-
-/// Sets one variable, `KEY=VALUE`; or `KEY`, which takes the caller's value, and removes the variable where the caller has none.
-pub fn apply_variable(entry: &str, caller: &BTreeMap<String, String>, env: &mut Vec<String>) -> Result<()> {
-    let (name, value) = match entry.split_once('=') {
-        Some((name, value)) => (name, Some(value)),
-        None => (entry, caller.get(entry).map(String::as_str)),
-    };
-    if name.is_empty() {
-        return Err(Error::new(format!("-e {}: has no name before the `=`", quote(entry))));
-    }
-    let is_it = |old: &String| old.split_once('=').is_some_and(|(key, _)| key == name);
-    // The last of two equal ones would win; leaving the first would show a stale value in /proc/PID/environ.
-    let at = env.iter().position(is_it).unwrap_or(env.len());
-    env.retain(|old| !is_it(old));
-    if let Some(value) = value {
-        env.insert(at, format!("{name}={value}"));
-    }
-    Ok(())
 }
 
 fn place_mount(mounts: &mut Vec<Mount>, mount: Mount) {

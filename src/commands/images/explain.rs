@@ -15,7 +15,7 @@ use crate::error;
 use crate::error::{Error, Result};
 use crate::image::container::{Containers, Ground};
 use crate::image::local as paths;
-use crate::image::store::{Store, chains};
+use crate::image::store::{Store, chains, unpacked};
 use crate::input::bundle::faults_error;
 use crate::input::host::Host;
 use crate::input::overrides::Caller;
@@ -60,14 +60,16 @@ pub fn explain(invocation: &Invocation) -> Result<u8> {
         if unpacked { e } else { e.detail("the image is not unpacked in the store: names of its users are not known") }
     })?;
     super::report(invocation, &configured.warnings);
-    let ground = Ground::noted(&place, &boot()).unwrap_or_else(|| {
+    let noted = containers.as_ref().and_then(|containers| containers.noted(&boot()));
+    let ground = noted.unwrap_or_else(|| {
         host.assumed.push(format!("{} can hold an overlay", place.display()));
         Ground::Overlay
     });
+    let ground = ground.for_layers(&layers);
     if let Ground::Copy { because } = &ground {
         let (to, shown) = (directory.join("rootfs"), place.display());
         say(&format!(
-            "copied first: the image's layers to {}; {shown} cannot hold an overlay: {because}\n",
+            "copied first: the image's layers to {}; {shown} cannot hold an overlay of them: {because}\n",
             to.display()
         ))?;
     }
@@ -93,7 +95,6 @@ fn at_path(
     store: &Path,
 ) -> Result<(ImageConfiguration, Vec<PathBuf>)> {
     let found = paths::find(text, platform, &|| Store::open(store))?;
-    let layer = |chain: crate::image::digest::Digest| store.join("layers").join(chain.hex).join("diff");
-    let layers = chains(&found.image.layers).into_iter().map(layer).collect();
+    let layers = chains(&found.image.layers).iter().map(|chain| unpacked(store, chain)).collect();
     Ok((found.image.config, layers))
 }

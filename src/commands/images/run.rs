@@ -144,7 +144,7 @@ fn prepare(
         root: runtime_store(invocation)?.path().to_owned(),
         ended: None,
     };
-    let ground = containers.ground(&boot())?;
+    let ground = containers.ground(&boot())?.for_layers(&layers);
     let digest = image.manifest.digest().to_string();
     let container =
         containers.make(&Making { id: &id, record: &record, image: &digest, layers: &layers, ground: &ground })?;

@@ -8,11 +8,12 @@
 //! By hand: the example of an overlay in `setup/overlay.rs`, with the four directories in the store.
 //!
 //! What we do: an overlay of two directories in the store is made and not attached, so no mount appears anywhere, and a file of the lower
-//! one is removed through it, and no longer listed. What came out is written to `STORE/ground`, with the boot that it holds for: it takes a third of a millisecond.
+//! one is removed through it, and no longer listed. What came out is written to `STORE/ground`, with the boot and the file system that it holds for, since
+//! a store can be moved: it takes a third of a millisecond.
 
 use super::{Container, Containers, TRANSIENT};
 use crate::error::Result;
-use crate::image::copy::OPAQUE;
+use crate::image::marks::{Form, OPAQUE};
 use crate::image::prune;
 use crate::sys::file::{self, End};
 use crate::sys::mount::Context;
@@ -24,7 +25,7 @@ use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat, mknodat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::PathBuf;
 
 /// How an image's layers become a root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,23 +42,41 @@ pub enum Ground {
 const FILE: &str = "ground";
 
 impl Ground {
-    /// What was found out about this store since the boot.
-    pub fn noted(store: &Path, boot: &str) -> Option<Ground> {
-        file::read_text(store.join(FILE), End::Less).ok().and_then(|text| parse(&text, boot))
+    /// What holds for these layers: those that were unpacked where the kernel cannot stack them are copied wherever the store has got to.
+    pub fn for_layers(self, layers: &[PathBuf]) -> Ground {
+        match (&self, layers.iter().find(|layer| Form::of_layer(layer) == Form::Pipes)) {
+            (Ground::Overlay, Some(layer)) => Ground::Copy {
+                because: format!(
+                    "{} was unpacked where the file system takes no whiteouts; `corten rmi` and `corten pull` unpack it anew",
+                    layer.display()
+                ),
+            },
+            _ => self,
+        }
     }
 }
 
 impl Containers {
+    /// What was found out about this store since the boot.
+    pub fn noted(&self, boot: &str) -> Option<Ground> {
+        file::read_text(self.store.join(FILE), End::Less).ok().and_then(|text| parse(&text, &self.moment(boot)))
+    }
+
+    /// When and where an answer holds; empty: never.
+    fn moment(&self, boot: &str) -> String {
+        if boot.is_empty() { String::new() } else { format!("{boot} {:x}", self.device) }
+    }
+
     /// What the store stands on. `boot`: the boot's id, `/proc/sys/kernel/random/boot_id`.
     pub fn ground(&self, boot: &str) -> Result<Ground> {
-        if let Some(known) = Ground::noted(&self.store, boot) {
+        if let Some(known) = self.noted(boot) {
             return Ok(known);
         }
         let found = self.probe()?;
         // Who cannot write it asks again the next time.
         let aside = self.store.join(format!("{FILE}.{}", std::process::id()));
-        let _ =
-            std::fs::write(&aside, format(&found, boot)).and_then(|()| std::fs::rename(&aside, self.store.join(FILE)));
+        let _ = std::fs::write(&aside, format(&found, &self.moment(boot)))
+            .and_then(|()| std::fs::rename(&aside, self.store.join(FILE)));
         Ok(found)
     }
 
@@ -124,16 +143,16 @@ fn attempt(scratch: &Container) -> crate::sys::Result<()> {
 const STACKS: &str = "overlay";
 const COPIES: &str = "copy ";
 
-fn format(ground: &Ground, boot: &str) -> String {
+fn format(ground: &Ground, moment: &str) -> String {
     match ground {
-        Ground::Overlay => format!("{boot}\n{STACKS}\n"),
-        Ground::Copy { because } => format!("{boot}\n{COPIES}{because}\n"),
+        Ground::Overlay => format!("{moment}\n{STACKS}\n"),
+        Ground::Copy { because } => format!("{moment}\n{COPIES}{because}\n"),
     }
 }
 
-fn parse(text: &str, boot: &str) -> Option<Ground> {
+fn parse(text: &str, moment: &str) -> Option<Ground> {
     let (noted, rest) = text.strip_suffix('\n')?.split_once('\n')?;
-    match (noted == boot && !boot.is_empty(), rest.strip_prefix(COPIES)) {
+    match (noted == moment && !moment.is_empty(), rest.strip_prefix(COPIES)) {
         (false, _) => None,
         (true, Some(because)) => Some(Ground::Copy { because: because.to_owned() }),
         (true, None) => (rest == STACKS).then_some(Ground::Overlay),
@@ -145,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_noted_holds_for_its_boot() {
+    fn what_was_noted_holds_for_its_boot_and_place() {
         for ground in [Ground::Overlay, Ground::Copy { because: "no overlay".into() }] {
             let text = format(&ground, "boot-1");
             assert_eq!(parse(&text, "boot-1"), Some(ground));

@@ -74,6 +74,8 @@ const RECORD: &str = "record.json";
 #[derive(Debug)]
 pub struct Containers {
     store: PathBuf,
+    /// Of the store's file system.
+    device: u64,
     dir: OwnedFd,
     names: OwnedFd,
     at_end: OwnedFd,
@@ -156,7 +158,7 @@ impl Containers {
             Ok(openat(&top, name, DIRECTORY, Mode::empty()).called(|| format!("openat({:?})", store.join(name)))?)
         };
         let (dir, names, at_end) = (below("containers")?, below("names")?, below("at-end")?);
-        Ok(Containers { store: store.to_owned(), dir, names, at_end })
+        Ok(Containers { store: store.to_owned(), device: about.st_dev, dir, names, at_end })
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -268,9 +268,13 @@ fn the_ground_is_tried_once_per_boot() {
         assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), info, "nothing was attached");
         assert_eq!(store.containers().entries().unwrap(), Vec::<String>::new());
         let noted = store.home.path().join("ground");
-        assert_eq!(fs::read_to_string(&noted).unwrap(), "boot\noverlay\n");
-        fs::write(&noted, "boot\ncopy as it was noted\n").unwrap();
+        let device = std::os::unix::fs::MetadataExt::dev(&fs::metadata(store.home.path()).unwrap());
+        assert_eq!(fs::read_to_string(&noted).unwrap(), format!("boot {device:x}\noverlay\n"));
+        fs::write(&noted, format!("boot {device:x}\ncopy as it was noted\n")).unwrap();
         assert_eq!(store.containers().ground("boot").unwrap(), Ground::Copy { because: "as it was noted".into() });
+        assert_eq!(store.containers().ground("next").unwrap(), Ground::Overlay);
+        // Brought here from another file system.
+        fs::write(&noted, format!("next {:x}\ncopy elsewhere\n", device + 1)).unwrap();
         assert_eq!(store.containers().ground("next").unwrap(), Ground::Overlay);
     }
 }

@@ -9,10 +9,10 @@ use super::super::digest::Digest;
 use super::super::manifest::{Image, LayerBlob, Platform, follow};
 use super::super::source::{self, Source};
 use super::super::stream::{Blob, Budget, Stream};
-use super::Store;
 use super::fetch::{Pull, Wanted};
 use super::images::{Stored, chains};
 use super::stage::{Stage, Sweep};
+use super::{Store, unpacked};
 use crate::error;
 use crate::error::{Error, Result};
 use oci_spec::image::{Descriptor, PlatformBuilder};
@@ -278,7 +278,7 @@ impl Store {
             if self.known(&part.chain)?.alone {
                 ready.lower.clear();
             }
-            ready.lower.push(self.layer(&part.chain).join("diff"));
+            ready.lower.push(unpacked(self.path(), &part.chain));
             ready.published += 1;
             pull.progress.tell(&part.blob.digest, Event::Unpacked);
         }

@@ -6,8 +6,9 @@
 //! The uppermost layer that has a name decides. If it is a directory, the directories of that name further down are merged with it, as
 //! far as the first that is opaque, and as the first whiteout or other thing in their place.
 
+use super::super::archive;
+use super::super::marks::{self, Form};
 use super::super::put::is_directory;
-use super::super::{archive, marks};
 use crate::error::Result;
 use crate::sys::Called;
 use crate::sys::file::{self, End};
@@ -21,8 +22,8 @@ use std::path::PathBuf;
 
 /// The layers below one.
 pub struct Below {
-    /// From the topmost to the lowest that can be seen.
-    roots: Vec<OwnedFd>,
+    /// From the topmost to the lowest that can be seen, with the form of their marks.
+    roots: Vec<(OwnedFd, Form)>,
 }
 
 /// Which of the layers have a directory, topmost first, as indices.
@@ -41,8 +42,10 @@ pub enum Found {
 impl Below {
     /// Opens the layers, given from the lowest to the topmost.
     pub fn open(layers: &[PathBuf]) -> Result<Self> {
-        let open =
-            |path: &PathBuf| file::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY).called(|| format!("open({path:?})"));
+        let open = |path: &PathBuf| {
+            let root = file::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY).called(|| format!("open({path:?})"))?;
+            Ok((root, Form::of_layer(path)))
+        };
         Ok(Below { roots: layers.iter().rev().map(open).collect::<crate::sys::Result<_>>()? })
     }
 
@@ -56,7 +59,8 @@ impl Below {
         let path = join(directory, name);
         let mut merged = Within::new();
         for &index in within {
-            let found = match fstatat(&self.roots[index], OsStr::from_bytes(&path), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            let (root, form) = &self.roots[index];
+            let found = match fstatat(root, OsStr::from_bytes(&path), AtFlags::AT_SYMLINK_NOFOLLOW) {
                 Err(Errno::ENOENT) => continue,
                 found => found.called(|| format!("fstatat({:?})", archive::show(&path)))?,
             };
@@ -70,7 +74,7 @@ impl Below {
                 break;
             }
             merged.push(index);
-            if marks::is_opaque(self.fetch(index, &path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)? {
+            if marks::is_opaque(self.fetch(index, &path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?, *form)? {
                 break;
             }
         }
@@ -93,7 +97,7 @@ impl Below {
 
     /// Opens a path of one layer; no links.
     pub fn fetch(&self, index: usize, path: &[u8], flags: OFlag) -> Result<OwnedFd> {
-        within(&self.roots[index], path, flags)
+        within(&self.roots[index].0, path, flags)
     }
 }
 

@@ -6,6 +6,7 @@
 //! By hand: `jq -r '.manifests[].digest' index.json`, and on from there; what is in `blobs` and not on that list can go.
 
 use super::super::digest::Digest;
+use super::super::marks::Form;
 use super::images::{Force, Stored};
 use super::index::{name_of, take_name};
 use super::stage::{Sweep, remove};
@@ -145,7 +146,8 @@ impl Store {
         for name in names(&directory)? {
             if !layers.contains(&name) {
                 let (path, gone) = (directory.join(&name), self.temporary().join(format!("layer-{name}.gone")));
-                freed += disk(&path.join("diff"));
+                freed +=
+                    [Form::Kernels, Form::Pipes].map(|form| disk(&path.join(form.directory()))).iter().sum::<u64>();
                 // Away in one call: half a layer is never to be seen.
                 fs::rename(&path, &gone).called(|| format!("rename({path:?}, {gone:?})"))?;
                 remove(&self.temporary(), &gone)?;

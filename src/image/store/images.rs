@@ -8,8 +8,8 @@ use super::super::digest::{self, Algorithm, Digest};
 use super::super::manifest::{self, LayerBlob};
 use super::super::named::Named;
 use super::super::source;
-use super::Store;
 use super::index::{name_of, resolved, take_name};
+use super::{Store, unpacked};
 use crate::error;
 use crate::error::Result;
 use crate::sys::Called;
@@ -147,7 +147,7 @@ impl Store {
     pub fn layers(&self, image: &Stored) -> Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for layer in &image.layers {
-            let diff = self.layer(&layer.chain).join("diff");
+            let diff = unpacked(self.path(), &layer.chain);
             if !diff.is_dir() {
                 let e = error!("layer {} of image {} is not in the store", layer.chain, image.id);
                 return Err(e.hint("pull or load the image again"));

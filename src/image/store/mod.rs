@@ -4,6 +4,7 @@
 //! STORE/                   0700: an image's setuid programs are not for the host's users (CVE-2021-41091)
 //!   oci-layout  index.json  blobs/sha256/HEX      an OCI image layout; names are org.opencontainers.image.ref.name
 //!   layers/CHAINID/diff/                          a layer unpacked as overlayfs takes it, once for all images that begin with the same layers
+//!   layers/CHAINID/unstackable/                   or, where the file system takes no whiteouts, with marks that only a copy understands (`marks`)
 //!   layers/CHAINID/layer.json                     what is known of it
 //!   containers/ID/image                           who uses an image: holds the digest of its manifest or its id
 //!   tmp/blob-HEX  tmp/layer-CHAINID/              what is being made, each locked by whoever makes it
@@ -42,6 +43,7 @@ pub use lock::Hold;
 
 use super::layout::Layout;
 use super::manifest::DOCUMENT;
+use super::marks::Form;
 use super::stream::Limits;
 use crate::error;
 use crate::error::Result;
@@ -154,6 +156,13 @@ impl Store {
     fn layer(&self, chain: &super::digest::Digest) -> PathBuf {
         self.path.join("layers").join(&chain.hex)
     }
+}
+
+/// The directory of an unpacked layer; where it is not in the store, the one that it would have.
+pub fn unpacked(store: &Path, chain: &super::digest::Digest) -> PathBuf {
+    let of = |form: Form| store.join("layers").join(&chain.hex).join(form.directory());
+    let (usual, other) = (of(Form::Kernels), of(Form::Pipes));
+    if !usual.is_dir() && other.is_dir() { other } else { usual }
 }
 
 /// The store's own directory, and those above it.

@@ -46,7 +46,7 @@ pub fn settle(root: &OwnedFd, apart: &Apart, below: &Below) -> Result<Vec<Vec<u8
     let mut todo = vec![Todo { path: Vec::new(), below: if apart.alone { Vec::new() } else { all }, like }];
     let mut hiding = Vec::new();
     // Without marks and with all directories described there is nothing to look for.
-    let deep = apart.marked || apart.implicit.keys().any(|known| *known != inode);
+    let deep = apart.marks.is_some() || apart.implicit.keys().any(|known| *known != inode);
     while let Some(next) = todo.pop() {
         let directory = within(root, &next.path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         let before = fstat(&directory).called(|| "fstat(directory)".into())?;
@@ -67,8 +67,11 @@ pub fn settle(root: &OwnedFd, apart: &Apart, below: &Below) -> Result<Vec<Vec<u8
         let (parent, name) = (&path[..cut.unwrap_or(0)], &path[cut.map_or(0, |cut| cut + 1)..]);
         let parent = within(root, parent, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         let before = fstat(&parent).called(|| "fstat(directory)".into())?;
+        let own = within(root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let own_before = fstat(&own).called(|| "fstat(directory)".into())?;
+        marks::unset_opaque(&own)?;
         match unlinkat(&parent, OsStr::from_bytes(name), UnlinkatFlags::RemoveDir) {
-            Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => times(own.as_fd(), &own_before)?,
             removed => removed.called(|| format!("unlinkat({:?}, REMOVEDIR)", archive::show(path)))?,
         }
         times(parent.as_fd(), &before)?;
@@ -115,7 +118,10 @@ struct Finds<'a> {
 /// Looks through one directory.
 fn look(directory: &OwnedFd, here: &Todo, apart: &Apart, below: &Below, finds: &mut Finds<'_>) -> Result<()> {
     for (name, kind) in listing(directory)? {
-        if !matches!(kind, None | Some(Type::Directory | Type::CharacterDevice)) {
+        // The mark of the directory itself hides no name.
+        if !matches!(kind, None | Some(Type::Directory | Type::CharacterDevice | Type::Fifo))
+            || name == marks::OPAQUE_PIPE
+        {
             continue;
         }
         let path = join(&here.path, &name);
@@ -140,7 +146,10 @@ fn look(directory: &OwnedFd, here: &Todo, apart: &Apart, below: &Below, finds: &
             }
             _ => (Vec::new(), None),
         };
-        let opaque = apart.marked && marks::is_opaque(within(directory, name.as_bytes(), OFlag::O_RDONLY)?)?;
+        let opaque = match apart.marks {
+            Some(form) => marks::is_opaque(within(directory, name.as_bytes(), OFlag::O_RDONLY)?, form)?,
+            None => false,
+        };
         finds.todo.push(Todo { path, below: if opaque { Vec::new() } else { merged }, like });
     }
     Ok(())

@@ -7,6 +7,7 @@ use super::super::ahead;
 use super::super::apart::Apart;
 use super::super::apply::{Layer, Position, Tree};
 use super::super::digest::Digest;
+use super::super::marks::Form;
 use super::super::prune;
 use super::super::stream::{Budget, Stream};
 use super::below::Below;
@@ -158,7 +159,7 @@ impl Stage {
     ) -> Result<()> {
         let mut seeds: Vec<Vec<u8>> = Vec::new();
         let mut round = 0;
-        let (alone, archive) = loop {
+        let (alone, archive, marks) = loop {
             let Some(Tried { apart, bytes, failed }) = self.unpacked.take() else {
                 return Err(error!("the layer was not unpacked"));
             };
@@ -169,7 +170,7 @@ impl Stage {
                 (Some(_), _) => wanted(&apart, &below).unwrap_or_default(),
             };
             if failed.is_none() && wanted.is_empty() {
-                break (apart.alone, bytes);
+                break (apart.alone, bytes, apart.marks);
             }
             let known = seeds.len();
             seeds.extend(wanted.iter().filter(|path| !seeds.contains(path)).cloned().collect::<Vec<_>>());
@@ -189,6 +190,10 @@ impl Stage {
             seed(&self.diff, &seeds, &below, budget)?;
             self.unpack(Position::Apart, again()?, budget)?;
         };
+        if marks == Some(Form::Pipes) {
+            let [from, to] = [Form::Kernels, Form::Pipes].map(|form| self.path.join(form.directory()));
+            fs::rename(&from, &to).called(|| format!("rename({from:?}, {to:?})"))?;
+        }
         let known = Known { diff_id: diff_id.to_string(), archive, alone };
         let json = serde_json::to_vec(&known).map_err(|e| error!("layer.json: {e}"))?;
         replace(&self.path.join("layer.json.new"), &self.path.join("layer.json"), &json)?;
@@ -214,7 +219,7 @@ fn empty(stage: &Path) -> Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
     let directory = file::open(stage, flags).called(|| format!("open({stage:?}, DIRECTORY)"))?;
     prune::content(directory, &prune::nothing)?;
-    let diff = stage.join("diff");
+    let diff = stage.join(Form::Kernels.directory());
     super::make(&diff)?;
     let diff = file::open(&diff, flags).called(|| format!("open({diff:?}, DIRECTORY)"))?;
     // What a layer has that says nothing of its root.
