@@ -20,7 +20,7 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Bytes of the arena. It lies in `.bss`: what is not used costs address space only.
-const SIZE: usize = 1 << 20;
+const SIZE: usize = 4 << 20;
 /// Larger blocks are few, and often grow: they would leave holes.
 const LARGEST: usize = 64 << 10;
 #[repr(align(16))]

@@ -30,12 +30,21 @@ pub fn inherited(variable: impl Fn(&str) -> Option<String>, pid: impl Fn() -> u3
 
 /// The environment: each key once, at the place of its last entry, which wins.
 pub fn environment<'a>(configured: &'a [String], inherited: &'a [String]) -> Vec<String> {
-    let key = |entry: &'a str| entry.split_once('=').map_or(entry, |(key, _)| key);
-    let mut seen = std::collections::BTreeSet::new();
-    let mut env: Vec<String> =
-        configured.iter().chain(inherited).rev().filter(|entry| seen.insert(key(entry))).cloned().collect();
-    env.reverse();
-    env
+    let all: Vec<&String> = configured.iter().chain(inherited).collect();
+    // Sorted, not looked up one by one: there may be ten thousand, and who wrote them may wish to make it long.
+    let mut keys: Vec<(&str, usize)> = all.iter().map(|entry| key(entry)).zip(0..).collect();
+    keys.sort_unstable();
+    let mut wins = vec![true; all.len()];
+    for pair in keys.windows(2) {
+        if let [(this, at), (next, _)] = pair {
+            wins[*at] = this != next;
+        }
+    }
+    all.into_iter().zip(wins).filter(|(_, wins)| *wins).map(|(entry, _)| entry.clone()).collect()
+}
+
+fn key(entry: &str) -> &str {
+    entry.find('=').map_or(entry, |at| &entry[..at])
 }
 
 #[cfg(test)]
