@@ -192,7 +192,8 @@ unsafe fn protect(stack: *const usize) -> bool {
         if clone < 0 || !exchange(crate::relocate::symbols().0, stack.addr(), &asked.strings, clone as usize) {
             return false;
         }
-        BEGAN.store(began, Ordering::Relaxed);
+        // Not the atomic's own function: where that is not inlined, it is called through a table of addresses.
+        BEGAN.as_ptr().write_volatile(began);
         true
     }
 }
