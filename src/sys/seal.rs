@@ -10,7 +10,7 @@
 //!
 //! **Where.** At the very first instruction of the program the running program is given that file (`sys/early.rs`, `sys/exchange.rs`). Whatever is refused there comes here,
 //! where `main` begins, and the program is executed again from the clone (`execveat(AT_EMPTY_PATH)`): the same for a container, and the cost of a second
-//! start. Rejected: a copy in a memfd, at three times that and a megabyte of memory; it is the way out only where a mount cannot be cloned.
+//! start. Rejected: a copy in a memfd, which costs more and is memory for each process; it is the way out only where a mount cannot be cloned.
 //!
 //! **Not done** here when the file lies on a read-only mount, or is sealed already: that also ends the recursion.
 
