@@ -90,6 +90,54 @@ fn list() {
     drop(other);
 }
 
+/// Many are looked at by two threads, each with its own descriptors, where these can be had.
+#[test]
+fn many_are_listed() {
+    corten_only!("copies of a record");
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    let c = b.start();
+    let (one, text) = (b.root().join(&b.id), std::fs::read_to_string(b.root().join(&b.id).join("state.json")).unwrap());
+    let inode = text.split("\"inode\":").nth(1).and_then(|rest| rest.split([',', '}']).next()).unwrap().to_owned();
+    let kind = |number: usize| {
+        ["running", "stopped", "damaged"][usize::from(number % 10 == 3) + 2 * usize::from(number % 50 == 7)]
+    };
+    let names: Vec<String> = (0..131).map(|number| format!("{}-{number:03}", b.id)).collect();
+    for (number, name) in names.iter().enumerate() {
+        let copy = match kind(number) {
+            // A process of that number that began at another time.
+            "stopped" => text.replace(&inode, "4"),
+            "damaged" => text[..100].to_owned(),
+            _ => text.clone(),
+        };
+        std::fs::create_dir(b.root().join(name)).unwrap();
+        std::fs::write(
+            b.root().join(name).join("state.json"),
+            copy.replace(&format!("{:?}", b.id), &format!("{name:?}")),
+        )
+        .unwrap();
+    }
+    let list = || b.host(&b.binary).args(["--root", b.root().to_str().unwrap(), "list"]);
+    let refused = |number: libc::c_long| list().refusing(number as u32, libc::EPERM);
+    let calls = [list(), refused(libc::SYS_clone), refused(libc::SYS_unshare), refused(libc::SYS_sched_setaffinity)];
+    for call in calls {
+        let out = call.run().ok();
+        let shown: Vec<Vec<&str>> =
+            out.lines()[2..].iter().map(|line| line.split_whitespace().take(3).collect()).collect();
+        let pid = c.pid().to_string();
+        let expected =
+            names.iter().enumerate().filter(|(number, _)| kind(*number) != "damaged").map(|(number, name)| {
+                let pid = if kind(number) == "running" { pid.as_str() } else { "0" };
+                vec![name.as_str(), pid, kind(number)]
+            });
+        assert_eq!(shown, expected.collect::<Vec<_>>());
+        assert!(out.lines()[1].starts_with(&b.id));
+        out.stderr_has(&names[7]).stderr_has(&names[57]);
+    }
+    for name in &names {
+        std::fs::remove_dir_all(one.with_file_name(name)).unwrap();
+    }
+}
+
 #[test]
 fn list_of_a_missing_root() {
     not_on_runc!("1.1 takes a missing --root for an empty one");

@@ -2,6 +2,8 @@
 //!
 //! By hand: `strace -c corten list`. Of a record only what is shown is read, and nothing is built: words stay where they are in its text. Ends of
 //! processes are asked for by one poll(2) for all of them, descriptors are closed together, and the directory above the freezers is looked up once.
+//! Many are shared out to two processors, each of which has its own table of descriptors (unshare(2), CLONE_FILES): one that two threads share is locked
+//! for every file that is opened, and to grow it the kernel waits until nobody can still see the old one.
 //!
 //! What goes wrong: a record can be missing, damaged, newer, or one whose container is only being made; and words with escapes do not stay where they
 //! are. All these are left to [`Store::find`](super::store::Store::find), which takes longer and knows more: [`Found::Unclear`].
@@ -13,11 +15,18 @@ use crate::setup::cgroup::{Freezers, RecordedGroup};
 use crate::sys::process;
 use crate::sys::spent::Spent;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, sched_getaffinity, sched_getcpu, sched_setaffinity, unshare};
+use nix::unistd::Pid;
 use serde::Deserialize;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// As many are looked at together: each has one descriptor open meanwhile.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 32;
+/// Bytes of a record, more or less: memory for the texts of all that are looked at together.
+const USUAL: usize = 2 << 10;
+/// So many, and a second thread costs less than it saves.
+const SHARED: usize = 64;
 
 /// The part of a record that is shown.
 #[derive(Debug, Deserialize)]
@@ -48,11 +57,52 @@ pub enum Found<T> {
 }
 
 /// Looks at all containers, in the order of their ids, and hands each to `show`, with its pid, which is 0 when it has stopped.
-pub fn look<T>(all: &All, mut show: impl FnMut(&Brief<'_>, Status, i32) -> T) -> Vec<(&str, Found<T>)> {
-    let (mut found, mut freezers, spent) = (Vec::with_capacity(all.ids().len()), Freezers::default(), Spent::default());
-    for ids in all.ids().chunks(TOGETHER) {
-        let records: Vec<Option<Vec<u8>>> = ids.iter().map(|id| all.record(id, &spent)).collect();
-        let briefs: Vec<Option<Brief<'_>>> = records.iter().map(|record| read(record.as_deref()?)).collect();
+pub fn look<T: Send>(all: &All, show: impl Fn(&Brief<'_>, Status, i32) -> T + Sync) -> Vec<(&str, Found<T>)> {
+    let ids = all.ids();
+    if ids.len() < SHARED {
+        return look_at(all, ids, &show);
+    }
+    let (ours, others) = ids.split_at(ids.len() / 2);
+    std::thread::scope(|scope| {
+        let second = std::thread::Builder::new().spawn_scoped(scope, || apart(|| look_at(all, others, &show)));
+        move_on();
+        let mut found = apart(|| look_at(all, ours, &show));
+        found.extend(match second.map(|second| second.join()) {
+            Ok(Ok(found)) => found,
+            // There can be no thread: a limit, or a filter.
+            _ => look_at(all, others, &show),
+        });
+        found
+    })
+}
+
+/// Moves this thread to another processor, so that the next one begins here: a new one would wait until this one first sleeps. Is there another?
+fn move_on() -> bool {
+    let moved = sched_getaffinity(Pid::from_raw(0)).and_then(|mut allowed| {
+        allowed.unset(sched_getcpu()?)?;
+        sched_setaffinity(Pid::from_raw(0), &allowed)
+    });
+    moved.is_ok()
+}
+
+/// Does something with a table of descriptors that no other thread has. Where that is refused it only takes longer.
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    let _ = unshare(CloneFlags::CLONE_FILES);
+    work()
+}
+
+/// The same for some of them, one after the other.
+fn look_at<'a, T>(
+    all: &All,
+    ids: &'a [String],
+    show: &impl Fn(&Brief<'_>, Status, i32) -> T,
+) -> Vec<(&'a str, Found<T>)> {
+    let (mut found, mut freezers, spent) = (Vec::with_capacity(ids.len()), Freezers::default(), Spent::default());
+    let mut texts = Vec::with_capacity(TOGETHER * USUAL);
+    for ids in ids.chunks(TOGETHER) {
+        texts.clear();
+        let places: Vec<Option<Range<usize>>> = ids.iter().map(|id| all.record(id, &mut texts, &spent)).collect();
+        let briefs: Vec<Option<Brief<'_>>> = places.into_iter().map(|place| read(texts.get(place?)?)).collect();
         let mut inits: Vec<Option<OwnedFd>> = briefs.iter().map(|brief| open(brief.as_ref()?, &spent)).collect();
         forget_ended(&mut inits);
         for ((id, brief), init) in ids.iter().zip(&briefs).zip(inits) {

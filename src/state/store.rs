@@ -17,6 +17,7 @@ use nix::sys::stat::{Mode, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat, write};
 use std::cell::{Cell, OnceCell};
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -256,12 +257,14 @@ impl All {
         &self.ids
     }
 
-    /// The text of one's facts; `None` where they are not what and where they mostly are: [`Store::find`] knows more. Files are closed with others.
-    pub fn record(&self, id: &str, spent: &Spent) -> Option<Vec<u8>> {
+    /// Puts the text of one's facts behind others; where it lies. `None` where they are not what and where they mostly are: [`Store::find`] knows more.
+    /// Files are closed with others.
+    pub fn record(&self, id: &str, texts: &mut Vec<u8>, spent: &Spent) -> Option<Range<usize>> {
         let file = self.open(id, FACTS).ok()?;
-        let bytes = file::read_rest(&file, End::Less, LONG_RECORD, usize::MAX).ok();
+        let from = texts.len();
+        let read = file::read_behind(&file, End::Less, LONG_RECORD, texts);
         spent.take(file);
-        bytes
+        read.ok().map(|()| from..texts.len())
     }
 
     /// Does its init hold the lock?

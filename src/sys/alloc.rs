@@ -17,7 +17,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// Bytes of the arena. It lies in `.bss`: what is not used costs address space only.
 const SIZE: usize = 4 << 20;
@@ -33,12 +33,12 @@ static SPACE: Space = Space(UnsafeCell::new([MaybeUninit::uninit(); SIZE]));
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    /// The address of the next free byte, and of the end: 0 and 0 before the first allocation, 1 and 0 in a thread without an arena.
+    /// The address of the next free byte: 0 before the first allocation, 1 in a thread without an arena. Alone, because musl maps memory for what is
+    /// local to the first thread as soon as that is more than 112 bytes with std's own (`readelf -lW corten | grep TLS`).
     static NEXT: Cell<usize> = const { Cell::new(0) };
-    static END: Cell<usize> = const { Cell::new(0) };
-    /// From this address on nothing was ever handed out: it is zero, and not touched yet.
-    static HIGHEST: Cell<usize> = const { Cell::new(0) };
 }
+/// From this address on nothing was ever handed out: it is zero, and not touched yet. Only the thread that has the arena looks and writes.
+static HIGHEST: AtomicUsize = AtomicUsize::new(0);
 
 /// The allocator: an arena for the first thread that allocates, and the libc's for the rest.
 pub struct Arena;
@@ -59,20 +59,26 @@ const ALIGNMENT: usize = 8;
 fn place(layout: Layout) -> Option<usize> {
     let align = layout.align().max(ALIGNMENT);
     let at = (NEXT.get() + align - 1) & !(align - 1);
-    let after = at + layout.size();
-    if after <= END.get() && layout.size() <= LARGEST {
-        hand_out(after);
+    if fits(at, layout.size()) {
+        hand_out(at + layout.size());
         return Some(at);
     }
     if NEXT.get() == 0 { claim(layout) } else { None }
+}
+
+/// Is a block of this size at this address one of the arena's? Small addresses, which stand for a thread without one, are not.
+#[inline]
+fn fits(at: usize, size: usize) -> bool {
+    let offset = at.wrapping_sub(base().addr());
+    size <= LARGEST && offset <= SIZE && size <= SIZE - offset
 }
 
 /// The arena is given away up to here.
 #[inline]
 fn hand_out(up_to: usize) {
     NEXT.set(up_to);
-    if up_to > HIGHEST.get() {
-        HIGHEST.set(up_to);
+    if up_to > HIGHEST.load(Relaxed) {
+        HIGHEST.store(up_to, Relaxed);
     }
 }
 
@@ -84,7 +90,6 @@ fn claim(layout: Layout) -> Option<usize> {
         return None;
     }
     NEXT.set(base().addr());
-    END.set(base().addr() + SIZE);
     place(layout)
 }
 
@@ -103,7 +108,7 @@ unsafe impl GlobalAlloc for Arena {
 
     #[inline(never)]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let highest = HIGHEST.get();
+        let highest = HIGHEST.load(Relaxed);
         match place(layout) {
             Some(at) => {
                 let block = base().with_addr(at);
@@ -135,7 +140,7 @@ unsafe impl GlobalAlloc for Arena {
             return unsafe { System.realloc(block, layout, size) };
         }
         let is_last = block.addr() + layout.size() == NEXT.get();
-        if is_last && size <= LARGEST && block.addr() + size <= END.get() {
+        if is_last && fits(block.addr(), size) {
             hand_out(block.addr() + size);
             return block;
         }

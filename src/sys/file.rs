@@ -51,6 +51,11 @@ pub fn read_rest(file: impl AsFd, end: End, expected: usize, most: usize) -> nix
     Ok(bytes)
 }
 
+/// The same behind what is there already. What was read before an error stays.
+pub fn read_behind(file: impl AsFd, end: End, expected: usize, bytes: &mut Vec<u8>) -> nix::Result<()> {
+    read_on(file.as_fd(), end, expected, usize::MAX, bytes)
+}
+
 /// The same into memory that is used again, in place of what is there.
 pub fn read_again(file: impl AsFd, end: End, expected: usize, bytes: &mut Vec<u8>) -> nix::Result<()> {
     bytes.clear();

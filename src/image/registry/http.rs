@@ -300,7 +300,7 @@ impl Client {
                 .chain(TcpConnector::default())
                 .chain(Watch(patience))
                 .chain(RustlsConnector::default());
-        Ok(Agent::with_parts(config.build(), chain, Here::default()))
+        Ok(Agent::with_parts(config.build(), chain, Here))
     }
 }
 

@@ -8,6 +8,7 @@
 //! By hand, against `nc -l` that is fed slowly: `curl --speed-time 30 --speed-limit 500 http://…`.
 
 use crate::image::settings::Patience;
+use std::net::ToSocketAddrs;
 use std::time::{Duration, Instant};
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -35,6 +36,9 @@ struct Pace {
     came: u64,
     reads: u32,
 }
+
+/// As many addresses of a host are tried at most: what a [`ResolvedSocketAddrs`] takes.
+const MOST: usize = 16;
 
 /// Fewer reads than these are no drip.
 const FEW: u32 = 4;
@@ -104,20 +108,37 @@ impl<T: Transport> Transport for Watched<T> {
     }
 }
 
-/// Names are resolved in the calling thread: ureq's own way with a timeout leaves a thread behind where none may be. getaddrinfo(3) has
-/// its own limits (resolv.conf(5), `timeout` and `attempts`).
+/// Names are resolved in the calling thread: ureq's own way with a timeout leaves a thread behind where none may be, and a channel that every
+/// thread keeps memory for. getaddrinfo(3) has its own limits (resolv.conf(5), `timeout` and `attempts`).
 #[derive(Debug, Default)]
-pub struct Here(DefaultResolver);
+pub struct Here;
 
 impl Resolver for Here {
-    fn resolve(&self, uri: &Uri, config: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        self.0.resolve(uri, config, NextTimeout::default())
+    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let place = uri.scheme().zip(uri.authority());
+        let place = place.and_then(|(scheme, authority)| DefaultResolver::host_and_port(scheme, authority));
+        let mut addresses = self.empty();
+        place.ok_or(Error::HostNotFound)?.to_socket_addrs()?.take(MOST).for_each(|one| addresses.push(one));
+        if addresses.is_empty() { Err(Error::HostNotFound) } else { Ok(addresses) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_and_ports() {
+        let resolved = |uri: &str| {
+            let found = Here.resolve(&uri.parse().unwrap(), &Config::default(), NextTimeout::default());
+            found.map(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(resolved("https://127.0.0.1/v2/").unwrap(), "127.0.0.1:443");
+        assert_eq!(resolved("http://127.0.0.1/v2/").unwrap(), "127.0.0.1:80");
+        assert_eq!(resolved("http://[::1]:5000/").unwrap(), "[::1]:5000");
+        assert!(resolved("https://localhost:5000/").unwrap().contains("127.0.0.1:5000"));
+        assert!(resolved("/no/host").is_err());
+    }
 
     #[test]
     fn a_drip_is_left_and_a_stream_is_not() {
