@@ -3,7 +3,8 @@
 //! What Docker has and this version has not is in a table of its own ([`refusal`]): the option is understood, and refused with the reason.
 //! Of what is in neither, clap says that it is not known.
 
-use super::{Verb, flag, many, path, value};
+use super::Verb;
+use super::verbs::{flag, many, path, value};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 /// The verbs on images, in the order in which `--help` shows them.
