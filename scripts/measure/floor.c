@@ -7,7 +7,7 @@
 //   gcc -O2 -o floor floor.c
 //   floor [OPTIONS] run NAME                 make a container, execute /bin/true in it, wait, take it away
 //   floor [OPTIONS] create|start|delete PATH the same in three commands, around /bin/sleep; PATH and PATH.pid are its state
-//   floor exec PID                           execute /bin/true in the container whose first process this is
+//   floor [OPTIONS] exec PID [NAME]          execute /bin/true in the container whose first process this is; NAME: in its cgroups
 //   floor nothing                            the price of a process that does nothing
 //
 //   -r DIR    the root file system, with bin/true, bin/sleep, proc, sys, dev
@@ -452,17 +452,27 @@ static int delete(const char *path) {
 
 // ---- Another process in it -------------------------------------------------------------------------------------------
 
-// It joins no cgroup: what that costs depends on how many hierarchies there are, and `run` measures it.
-static int exec(const char *pid) {
+// Without a name it joins no cgroup and has no filter: the least that can be called another process in the container. With the name it is in the
+// container's cgroups, and with -d it has the filter: what every runtime owes.
+static int exec(const char *pid, const char *name) {
     int process = must(syscall(SYS_pidfd_open, atoi(pid), 0)), status;
     mark("begin");
+    for (int i = 0; name && i < (want.v2 ? 1 : V1); i++) {
+        char path[160];
+        if (want.v2) snprintf(path, sizeof path, "/sys/fs/cgroup/%s", name);
+        else snprintf(path, sizeof path, "/sys/fs/cgroup/%s/%s/tasks", hierarchies[i], name);
+        group[i] = must(open(path, (want.v2 ? O_PATH : O_WRONLY) | O_CLOEXEC));
+    }
     must(setns(process, CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS));
     mark("setns");
-    pid_t child = vfork();
+    struct clone_args new = {.exit_signal = SIGCHLD, .flags = CLONE_INTO_CGROUP, .cgroup = group[0]};
+    pid_t child = name && want.v2 ? syscall(SYS_clone3, &new, sizeof new) : vfork();
     if (child == 0) {
         who = "child";
-        drop_rights(0);
+        for (int i = 0; name && !want.v2 && i < V1; i++) must(write(group[i], "0", 1));
+        drop_rights(want.docker);
         must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+        if (name && want.docker) install(filter, sizeof filter / sizeof *filter);
         execute("/bin/true");
     }
     must(child);
@@ -499,7 +509,7 @@ int main(int count, char **words) {
     if (!strcmp(verb, "create") && want.root && object) return create(object);
     if (!strcmp(verb, "start") && object) return start(object);
     if (!strcmp(verb, "delete") && object) return delete(object);
-    if (!strcmp(verb, "exec") && object) return exec(object);
-    dprintf(2, "usage: floor [-r DIR] [-2dlpt] [-m KIB] [-b N] [-e N] [-f N] run NAME | create PATH | start PATH | delete PATH | exec PID | nothing\n");
+    if (!strcmp(verb, "exec") && object) return exec(object, optind + 2 < count ? words[optind + 2] : NULL);
+    dprintf(2, "usage: floor [-r DIR] [-2dlpt] [-m KIB] [-b N] [-e N] [-f N] run NAME | create PATH | start PATH | delete PATH | exec PID [NAME] | nothing\n");
     return 2;
 }

@@ -35,6 +35,9 @@ pub struct Plan {
     pub lines: Vec<Line>,
 }
 
+/// As many steps as most containers have: a list that grew would leave as much memory behind as it has.
+const USUAL: usize = 80;
+
 /// What is asked beside the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
@@ -143,7 +146,7 @@ impl Plan {
 ///
 /// Read it from top to bottom; the last words of each line say why it stands where it stands.
 pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Plan, Cgroup), Vec<Fault>> {
-    let mut plan = Plan::default();
+    let mut plan = Plan { lines: Vec::with_capacity(USUAL) };
     let linux = &config.linux;
     let process =
         config.process.as_ref().ok_or_else(|| vec![Fault::new("process", "missing: there is nothing to run")])?;
