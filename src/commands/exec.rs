@@ -104,7 +104,7 @@ fn run(invocation: &Invocation, entry: Entry, state: State) -> Result<u8> {
     };
     let code = wait::foreground(&pidfd, terminal, &signals);
     // The program ends here, and the kernel closes what is open.
-    std::mem::forget((context, pidfd, signals));
+    std::mem::forget((plan, context, pidfd, signals));
     code
 }
 

@@ -72,7 +72,7 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
         delete::finish(store, entry, Some(&context.state), &poststop)?;
     }
     // The program ends here, and the kernel closes what is open.
-    std::mem::forget((context, pidfd, signals));
+    std::mem::forget((plan, context, pidfd, signals));
     code
 }
 

@@ -30,6 +30,7 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Held;
 
@@ -51,8 +52,8 @@ pub enum Action {
     Find {
         /// `argv`
         args: Vec<CString>,
-        /// `KEY=value`, each key once. HOME is added where it is looked up.
-        env: Vec<CString>,
+        /// `KEY=value`, each key once. HOME is added where it is looked up. Shared, because there may be ten thousand.
+        env: Arc<[CString]>,
     },
     /// Mark every descriptor from this number on close-on-exec.
     CloseFrom(u32),
@@ -79,9 +80,8 @@ pub struct Decision {
 
 /// Decides for a process and what is passed on to it.
 pub fn decide(process: &Process, inherited: &Inherited) -> std::result::Result<Decision, Fault> {
-    let string = |place: &str, at: usize, text: &String| {
-        CString::new(text.as_bytes()).map_err(|_| Fault::new(format!("{place}[{at}]"), "holds a NUL byte"))
-    };
+    let nul = |place: &str, at: usize| Fault::new(format!("{place}[{at}]"), "holds a NUL byte");
+    let string = |place: &str, at: usize, text: &String| CString::new(text.as_bytes()).map_err(|_| nul(place, at));
     let args = process.args.iter().enumerate().map(|(at, text)| string("process.args", at, text));
     let args = args.collect::<std::result::Result<Vec<_>, _>>()?;
     if args.is_empty() {
@@ -91,10 +91,12 @@ pub fn decide(process: &Process, inherited: &Inherited) -> std::result::Result<D
         if entry.find('=').is_none_or(|at| at == 0) {
             return Err(Fault::new(format!("process.env[{at}]"), format!("{entry:?} is not KEY=value")));
         }
-        string("process.env", at, entry)?;
+        if entry.contains('\0') {
+            return Err(nul("process.env", at));
+        }
     }
-    let env =
-        environment(&process.env, &inherited.env).into_iter().filter_map(|entry| CString::new(entry).ok()).collect();
+    let env = environment(&process.env, &inherited.env);
+    let env = env.into_iter().filter_map(|entry| CString::new(entry.as_bytes()).ok()).collect();
     let cwd = process.cwd.clone();
     Ok(Decision {
         make: (cwd != Path::new("/")).then(|| Action::MakeDirectory(cwd.clone())),
@@ -157,13 +159,9 @@ impl Action {
                 confirm(cwd)
             }
             Action::Find { args, env } => {
-                let mut env = env.clone();
-                if let Some(home) = held.home.as_ref().and_then(|home| CString::new(format!("HOME={home}")).ok()) {
-                    env.retain(|entry| !entry.as_bytes().starts_with(b"HOME="));
-                    env.push(home);
-                }
-                let path = find(&args[0], &env)?;
-                held.program = Some(Program::new(path, args.clone(), env));
+                let home = held.home.as_ref().and_then(|home| CString::new(format!("HOME={home}")).ok());
+                let path = find(&args[0], env)?;
+                held.program = Some(Program::new(path, args.clone(), env.clone(), home));
                 Ok(())
             }
             Action::CloseFrom(first) => match exec::close_on_exec_from(*first) {

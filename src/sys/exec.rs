@@ -7,6 +7,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use std::ffi::{CStr, CString, c_char};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 /// A program with its arguments and environment, laid out as execve(2) takes them.
 ///
@@ -17,18 +18,17 @@ pub struct Program {
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
     /// What `argv` and `envp` point into.
-    _strings: Vec<CString>,
+    _strings: (Vec<CString>, Arc<[CString]>, Option<CString>),
 }
 
 impl Program {
-    /// Lays out the arrays.
-    pub fn new(path: CString, args: Vec<CString>, env: Vec<CString>) -> Self {
-        let count = args.len();
-        let strings: Vec<CString> = args.into_iter().chain(env).collect();
-        let point = |strings: &[CString]| -> Vec<*const c_char> {
-            strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
-        };
-        Program { path, argv: point(&strings[..count]), envp: point(&strings[count..]), _strings: strings }
+    /// Lays out the arrays. `home`, if there is one, stands for the HOME of the environment.
+    pub fn new(path: CString, args: Vec<CString>, env: Arc<[CString]>, home: Option<CString>) -> Self {
+        let argv = args.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
+        let stays = |entry: &&CString| home.is_none() || !entry.as_bytes().starts_with(b"HOME=");
+        let envp =
+            env.iter().filter(stays).chain(&home).map(|entry| entry.as_ptr()).chain([std::ptr::null()]).collect();
+        Program { path, argv, envp, _strings: (args, env, home) }
     }
 
     /// Path of the program.

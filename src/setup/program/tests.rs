@@ -24,7 +24,7 @@ fn decides_in_order() {
     assert_eq!(decision.close.to_string(), "close_range(5, ~0, CLOSE_RANGE_CLOEXEC)");
     assert_eq!(decision.execute.to_string(), "execve(\"$PATH/sh\", [\"sh\", \"-c\", \"x\"])");
     let Action::Find { env, .. } = decision.find else { panic!() };
-    assert_eq!(env, [c("A=2"), c("LISTEN_FDS=2")]);
+    assert_eq!(*env, [c("A=2"), c("LISTEN_FDS=2")]);
     assert_eq!(decide(&process(&["x"], &[], "/"), &Inherited::default()).unwrap().make, None);
 }
 
