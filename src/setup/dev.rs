@@ -77,7 +77,7 @@ pub struct Action {
 /// Decides what is made, `/dev` first. Nothing when `/dev` is a bind.
 pub fn decide(devices: &[Device], mounts: &[Mount], means: Means) -> std::result::Result<Vec<Action>, Vec<Fault>> {
     let is_bind = |m: &Mount| m.kind == "bind" || options::parse(&m.options).bind.is_some();
-    if mounts.iter().any(|m| clean(&m.destination) == Path::new("/dev") && is_bind(m)) {
+    if mounts.iter().any(|m| clean(&m.destination).as_os_str() == "/dev" && is_bind(m)) {
         return Ok(vec![]);
     }
     let default = |(path, major, minor): &(&str, u32, u32)| Device {

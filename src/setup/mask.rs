@@ -73,13 +73,16 @@ fn mounts_of_proc(mounts: &[Mount]) -> Option<BTreeSet<PathBuf>> {
     let mut below = None;
     for mount in mounts {
         let target = clean(&mount.destination);
+        if !target.starts_with(PROC) {
+            continue;
+        }
         let options = options::parse(&mount.options);
         if options.remount {
             continue;
         }
         if target == Path::new(PROC) {
             below = (mount.kind == "proc" && options.bind.is_none()).then(BTreeSet::new);
-        } else if let Some(below) = below.as_mut().filter(|_| target.starts_with(PROC)) {
+        } else if let Some(below) = &mut below {
             below.insert(target);
         }
     }

@@ -17,6 +17,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2, readlin
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 /// What happens to symbolic links on the way.
@@ -222,17 +223,26 @@ fn names(path: &Path) -> Vec<&Path> {
 
 /// The path with `.`, `..` and doubled slashes taken out by their letters, absolute: `/a/../b` is `/b`.
 pub fn clean(path: &Path) -> PathBuf {
+    // Most are: to look costs a tenth of taking a path apart, and every mount is asked several times.
+    if is_clean(path.as_os_str().as_bytes()) {
+        return path.to_owned();
+    }
     // Not by growing: that would double the memory of many long paths.
     let mut out = PathBuf::with_capacity(path.as_os_str().len() + 1);
     out.push("/");
-    for name in names(path) {
-        if name == Path::new("..") {
-            out.pop();
-        } else {
-            out.push(name)
+    for component in path.components() {
+        match component {
+            Component::ParentDir => _ = out.pop(),
+            Component::Normal(name) => out.push(name),
+            _ => {}
         }
     }
     out
+}
+
+fn is_clean(path: &[u8]) -> bool {
+    let names = |rest: &[u8]| rest.split(|byte| *byte == b'/').all(|name| !matches!(name, b"" | b"." | b".."));
+    path.strip_prefix(b"/").is_some_and(|rest| rest.is_empty() || names(rest))
 }
 
 /// The kind of file behind a descriptor (`S_IFDIR`, `S_IFREG`, …).
@@ -315,4 +325,33 @@ pub fn name(fd: impl AsFd) -> nix::Result<PathBuf> {
 pub fn opened(root: &Option<OwnedFd>) -> Result<BorrowedFd<'_>> {
     let missing = || Failure::refused("openat2(root)", Errno::EBADF, "the root file system was not opened before");
     root.as_ref().map(AsFd::as_fd).ok_or_else(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_cleaned_by_their_letters() {
+        for (given, cleaned) in [
+            ("/", "/"),
+            ("", "/"),
+            ("//", "/"),
+            (".", "/"),
+            ("/..", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/b/", "/a/b"),
+            ("/a//b", "/a/b"),
+            ("/a/./b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/../a", "/a"),
+            ("/a/..", "/"),
+            ("a/b", "/a/b"),
+            ("/.a/..b/...", "/.a/..b/..."),
+        ] {
+            // As letters: paths that are written differently may be equal.
+            assert_eq!(clean(Path::new(given)).as_os_str(), cleaned, "{given:?}");
+            assert_eq!(is_clean(given.as_bytes()), given == cleaned, "{given:?}");
+        }
+    }
 }
