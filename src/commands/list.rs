@@ -77,8 +77,7 @@ fn rows(store: &Store) -> Result<Vec<(Status, Row)>> {
     found.filter_map(Result::transpose).collect()
 }
 
-/// All containers with their status, and all that is known of them. A thread for each processor was tried, and took a tenth longer for two
-/// hundred containers.
+/// All containers with their status, and all that is known of them.
 pub fn look(store: &Store) -> Result<Vec<(Status, State)>> {
     store.ids()?.iter().map(|id| closely(store, id)).filter_map(Result::transpose).collect()
 }

@@ -121,8 +121,8 @@ fn claim(layout: Layout) -> Option<usize> {
     place(layout)
 }
 
-// SAFETY: blocks of the arena lie behind one another, aligned as asked, and a block's bytes are handed out again only after the block
-// that was the last one came back; everything else is the system allocator's, told apart by its address.
+// SAFETY: blocks of the arena lie behind one another, aligned as asked, and a block's bytes are handed out again only after that block
+// came back: as the end of what is given away, or of the hole; everything else is the system allocator's, told apart by its address.
 unsafe impl GlobalAlloc for Arena {
     // Never inlined: in every place that allocates, these few lines are 400 KB.
     #[inline(never)]
