@@ -15,7 +15,7 @@ use crate::setup::cgroup::{Freezers, RecordedGroup};
 use crate::sys::process;
 use crate::sys::spent::Spent;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, sched_getaffinity, sched_getcpu, sched_setaffinity, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity, unshare};
 use nix::unistd::Pid;
 use serde::Deserialize;
 use std::ops::Range;
@@ -59,13 +59,19 @@ pub enum Found<T> {
 /// Looks at all containers, in the order of their ids, and hands each to `show`, with its pid, which is 0 when it has stopped.
 pub fn look<T: Send>(all: &All, show: impl Fn(&Brief<'_>, Status, i32) -> T + Sync) -> Vec<(&str, Found<T>)> {
     let ids = all.ids();
-    if ids.len() < SHARED {
+    let Some(places) = Some(ids).filter(|ids| ids.len() >= SHARED).and_then(|_| Places::here()) else {
         return look_at(all, ids, &show);
-    }
+    };
     let (ours, others) = ids.split_at(ids.len() / 2);
     std::thread::scope(|scope| {
-        let second = std::thread::Builder::new().spawn_scoped(scope, || apart(|| look_at(all, others, &show)));
-        move_on();
+        let rest = || {
+            bind(&places.all);
+            apart(|| look_at(all, others, &show))
+        };
+        bind(&places.here);
+        let second = std::thread::Builder::new().spawn_scoped(scope, rest);
+        bind(&places.elsewhere);
+        bind(&places.all);
         let mut found = apart(|| look_at(all, ours, &show));
         found.extend(match second.map(|second| second.join()) {
             Ok(Ok(found)) => found,
@@ -76,13 +82,28 @@ pub fn look<T: Send>(all: &All, show: impl Fn(&Brief<'_>, Status, i32) -> T + Sy
     })
 }
 
-/// Moves this thread to another processor, so that the next one begins here: a new one would wait until this one first sleeps. Is there another?
-fn move_on() -> bool {
-    let moved = sched_getaffinity(Pid::from_raw(0)).and_then(|mut allowed| {
-        allowed.unset(sched_getcpu()?)?;
-        sched_setaffinity(Pid::from_raw(0), &allowed)
-    });
-    moved.is_ok()
+/// Processors. A new thread may begin beside the one that made it, and wait until that first sleeps; or on another one, which is where its maker
+/// would then go to make room. So it is bound to this one until it runs, and its maker leaves.
+struct Places {
+    all: CpuSet,
+    here: CpuSet,
+    elsewhere: CpuSet,
+}
+
+impl Places {
+    /// `None`: there is only one.
+    fn here() -> Option<Places> {
+        let all = sched_getaffinity(Pid::from_raw(0)).ok()?;
+        let (mut here, mut elsewhere, now) = (CpuSet::new(), all, sched_getcpu().ok()?);
+        here.set(now).ok()?;
+        elsewhere.unset(now).ok()?;
+        (elsewhere != CpuSet::new()).then_some(Places { all, here, elsewhere })
+    }
+}
+
+/// Where this thread may run. Refused, it only takes longer.
+fn bind(to: &CpuSet) {
+    let _ = sched_setaffinity(Pid::from_raw(0), to);
 }
 
 /// Does something with a table of descriptors that no other thread has. Where that is refused it only takes longer.
