@@ -25,6 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 const SIZE: usize = 4 << 20;
 /// Larger blocks are few, and often grow: they would leave holes.
 const LARGEST: usize = 64 << 10;
+/// As many bytes are made zero rather than taken where they are so.
+const FEW: usize = 1 << 10;
 #[repr(align(16))]
 struct Space(UnsafeCell<[MaybeUninit<u8>; SIZE]>);
 
@@ -58,39 +60,62 @@ fn holds(block: *mut u8) -> bool {
 /// Every block begins at a multiple of this, whatever is asked: nix lays control messages into bytes, as if all memory were malloc's.
 const ALIGNMENT: usize = 8;
 
-/// The address in the arena of a new block, if it has one here.
+/// The address of a new block in what came back, if it fits there.
+#[inline]
+fn reuse(layout: Layout) -> Option<usize> {
+    let align = layout.align().max(ALIGNMENT);
+    let at = (HOLE[0].load(Relaxed) + align - 1) & !(align - 1);
+    if NEXT.get() <= 1 || at + layout.size() > HOLE[1].load(Relaxed) {
+        return None;
+    }
+    HOLE[0].store(at + layout.size(), Relaxed);
+    Some(at)
+}
+
+/// The address of a new block in the rest of the arena, if it has one here.
 #[inline]
 fn place(layout: Layout) -> Option<usize> {
     let align = layout.align().max(ALIGNMENT);
-    let next = NEXT.get();
-    let hole = (HOLE[0].load(Relaxed) + align - 1) & !(align - 1);
-    if next > 1 && hole + layout.size() <= HOLE[1].load(Relaxed) {
-        HOLE[0].store(hole + layout.size(), Relaxed);
-        return Some(hole);
-    }
-    let at = (next + align - 1) & !(align - 1);
+    let at = (NEXT.get() + align - 1) & !(align - 1);
     if fits(at, layout.size()) {
         hand_out(at + layout.size());
         return Some(at);
     }
-    if next == 0 { claim(layout) } else { None }
+    if NEXT.get() == 0 { claim(layout) } else { None }
 }
 
-/// A block came back. The last one is free again; of the others the largest is remembered, which a list has left behind that grew.
+/// A block came back. The last one is free again.
 #[inline]
 fn take_back(block: usize, size: usize) {
-    let [hole, end] = [HOLE[0].load(Relaxed), HOLE[1].load(Relaxed)];
-    if block + size == NEXT.get() {
-        NEXT.set(block);
-    } else if NEXT.get() <= 1 {
+    match NEXT.get() {
+        next if block + size == next => NEXT.set(block),
         // Another thread's.
-    } else if block + size == hole {
+        0 | 1 => {}
+        _ => remember(block, size),
+    }
+}
+
+/// Of blocks that are not the last the largest is remembered, which a list has left behind that grew; and what lies beside what is remembered.
+#[inline]
+fn remember(block: usize, size: usize) {
+    let [hole, end] = [HOLE[0].load(Relaxed), HOLE[1].load(Relaxed)];
+    if block + size == hole {
         HOLE[0].store(block, Relaxed);
     } else if block == end {
         HOLE[1].store(block + size, Relaxed);
     } else if size > end - hole {
         HOLE[0].store(block, Relaxed);
         HOLE[1].store(block + size, Relaxed);
+    }
+}
+
+/// The next block will lie where nothing was ever handed out.
+#[cold]
+fn skip_used() {
+    let (next, highest) = (NEXT.get(), HIGHEST.load(Relaxed));
+    if next > 1 && highest > next {
+        NEXT.set(highest);
+        remember(next, highest - next);
     }
 }
 
@@ -127,7 +152,7 @@ unsafe impl GlobalAlloc for Arena {
     // Never inlined: in every place that allocates, these few lines are 400 KB.
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match place(layout) {
+        match reuse(layout).or_else(|| place(layout)) {
             Some(at) => base().with_addr(at),
             // SAFETY: the layout is the caller's.
             None => unsafe { System.alloc(layout) },
@@ -136,8 +161,13 @@ unsafe impl GlobalAlloc for Arena {
 
     #[inline(never)]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // A large one is mostly a buffer for a short message: what was never used is zero without being touched.
+        let again = if layout.size() <= FEW { reuse(layout) } else { None };
+        if again.is_none() && layout.size() > FEW {
+            skip_used();
+        }
         let highest = HIGHEST.load(Relaxed);
-        match place(layout) {
+        match again.or_else(|| place(layout)) {
             Some(at) => {
                 let block = base().with_addr(at);
                 let used = highest.saturating_sub(at).min(layout.size());
@@ -253,6 +283,15 @@ mod tests {
             Arena.dealloc(small, layout(24, 8));
             assert_eq!(Arena.alloc(layout(320, 8)), large.add(104));
             assert!(Arena.alloc(layout(8, 8)) > end);
+            // A large zeroed one lies where nothing was; what is in front of it is given away first.
+            let used = Arena.alloc(layout(FEW, 8));
+            used.write_bytes(9, FEW);
+            Arena.dealloc(used, layout(FEW, 8));
+            let buffer = Arena.alloc_zeroed(layout(FEW + 8, 8));
+            assert!(buffer >= used.add(FEW));
+            assert_eq!(std::slice::from_raw_parts(buffer, FEW + 8), [0; FEW + 8]);
+            assert_eq!(Arena.alloc(layout(FEW - 8, 8)), used);
+            Arena.dealloc(buffer, layout(FEW + 8, 8));
 
             let large = Arena.alloc_zeroed(layout(LARGEST + 1, 8));
             assert!(!holds(large));
