@@ -1,6 +1,6 @@
 //! The command line as typed: which verb, with which words. What the words mean is decided by the verbs (`commands`).
 //!
-//! Each verb's parser ([`verbs`]) is built only when the verb is used (`defer`): building all of them costs more than starting a container's first
+//! Each verb's parser (`verbs`) is built only when the verb is used (`defer`): building all of them costs more than starting a container's first
 //! process. And a verb is first looked for alone; the parser that knows all is for help and for mistakes (`matches`).
 
 #[cfg(feature = "image")]
