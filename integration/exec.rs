@@ -173,8 +173,10 @@ fn limits_and_umask_are_the_containers() {
         s["process"]["user"]["umask"] = 0o077.into();
     });
     let c = b.start();
-    c.sh("ulimit -n; ulimit -Hn").ok().stdout("123\n234\n");
+    c.sh("ulimit -Hn").ok().stdout("234\n");
     if crate::harness::runtime().is_corten() {
+        // Go's runtime raises the soft one at its start, and runc's init loses that race with runc's exec now and then (opencontainers/runc#4195).
+        c.sh("ulimit -n").ok().stdout("123\n");
         c.sh("umask").ok().stdout("0077\n");
     }
 }
