@@ -460,7 +460,8 @@ pub fn mounted(layers: Vec<PathBuf>) -> Picture {
         options.push(&empty);
         mount(Some("overlay"), &here, Some("overlay"), MsFlags::MS_RDONLY, Some(options.as_os_str())).unwrap();
         let picture = Picture::of(&here, Detail::Archived);
-        nix::mount::umount(&here).unwrap();
+        // Detached: what another test starts has our descriptors until its execve.
+        nix::mount::umount2(&here, nix::mount::MntFlags::MNT_DETACH).unwrap();
         picture
     };
     std::thread::spawn(shown).join().unwrap()
