@@ -174,14 +174,14 @@ fn the_whole_life() {
         let bundle = Bundle::busybox().args([
             "sh",
             "-c",
-            "echo hello >/srv/said; rm /etc/group; trap exit TERM; sleep 100 & wait",
+            "rm /etc/group; echo hello >/srv/said; trap exit TERM; sleep 100 & wait",
         ]);
         let image = Image { kernel, ..Image::of(bundle, 3) };
         let c = image.create();
         assert_eq!(c.status(), "created");
         c.start().ok();
         let shown =
-            is_one_of_ours(c.sh("until [ -e /srv/said ]; do sleep 0.01; done; ls /srv; cat /srv/said; ls /etc"));
+            is_one_of_ours(c.sh("until [ -s /srv/said ]; do sleep 0.01; done; ls /srv; cat /srv/said; ls /etc"));
         assert_eq!(shown, "2\n3\nsaid\nhello\npasswd\n");
         let root = is_one_of_ours(c.sh("grep ' / / ' /proc/self/mountinfo"));
         assert!(root.contains(" - overlay overlay ") && root.contains("index=on"), "{root}");
