@@ -59,7 +59,7 @@ pub fn read_behind(file: impl AsFd, end: End, expected: usize, bytes: &mut Vec<u
 /// The same into memory that is used again, in place of what is there.
 pub fn read_again(file: impl AsFd, end: End, expected: usize, bytes: &mut Vec<u8>) -> nix::Result<()> {
     bytes.clear();
-    read_on(file.as_fd(), end, expected, usize::MAX, bytes)
+    read_behind(file, end, expected, bytes)
 }
 
 fn read_on(file: BorrowedFd<'_>, end: End, expected: usize, most: usize, bytes: &mut Vec<u8>) -> nix::Result<()> {
