@@ -148,6 +148,29 @@ fn exec_too() {
 }
 
 #[test]
+fn exec_lends_its_memory_unless_it_can_be_traced_or_has_to_tell() {
+    corten_only!("--trace");
+    let clone = |b: &Bundle, options: &[&str]| {
+        let to = file(b);
+        let words = [&["exec", &to], options, &[&b.id, "true"]].concat();
+        b.cli(words).ok();
+        let (_, steps, _) = read(&host::read(b.path("times")));
+        steps.into_iter().map(|step| step.call).find(|call| call.contains("clone3(")).expect("a clone")
+    };
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    let _c = b.start();
+    assert!(clone(&b, &[]).contains("clone3(VM|VFORK|"));
+    let pid_file = b.path("pid");
+    for options in [["--cap", "CAP_SYS_PTRACE"], ["--pid-file", pid_file.to_str().unwrap()]] {
+        assert!(!clone(&b, &options).contains("VM"), "{options:?}");
+    }
+    let b = Bundle::busybox().args(["sleep", "1000"]);
+    let b = b.edit(|s| s["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_PTRACE"]));
+    let _c = b.start();
+    assert!(!clone(&b, &[]).contains("VM"));
+}
+
+#[test]
 fn a_step_that_fails_is_named() {
     corten_only!("--trace");
     let b = Bundle::busybox().edit(|s| add_mount(s, bind("/no/such/path", "/mnt", &["bind"])));

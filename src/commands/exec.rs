@@ -83,6 +83,7 @@ fn run(invocation: &Invocation, entry: Entry, state: State) -> Result<u8> {
         pid_file: args.get_one::<PathBuf>("pid-file").map(|path| absolute(path)),
         pidfd_socket: args.get_one::<PathBuf>("pidfd-socket").map(|path| absolute(path)),
         inherited: inherited(args)?,
+        paused: status == Status::Paused,
         filter,
     };
     let plan = plan::exec::process(&process, &config, &state.cgroup, &request)

@@ -6,7 +6,7 @@ use crate::input::Fault;
 use crate::input::config::{Config, NamespaceKind, Process};
 use crate::plan::step::{Clone, Step};
 use crate::setup::cgroup::{Cgroup, Directory, Version};
-use crate::setup::{idmap, label, namespaces, program, seccomp, terminal, user};
+use crate::setup::{caps, idmap, label, namespaces, program, seccomp, terminal, user};
 use crate::sys::seccomp::Instruction;
 use std::path::PathBuf;
 
@@ -31,6 +31,8 @@ pub struct Request {
     pub pidfd_socket: Option<PathBuf>,
     /// What the caller hands on: `--preserve-fds`.
     pub inherited: program::Inherited,
+    /// The container is paused: who joins it does nothing until it goes on.
+    pub paused: bool,
     /// The container's filter, as it was compiled when that was made.
     pub filter: Option<Vec<Instruction>>,
 }
@@ -52,6 +54,20 @@ fn directories(cgroup: &Cgroup, below: &[Below]) -> Vec<PathBuf> {
         wanted.map_or_else(|| directory.path.clone(), |b| directory.path.join(&b.path))
     };
     cgroup.directories.iter().map(join).collect()
+}
+
+/// May the child have its parent's memory ([`sys::lend`](crate::sys::lend))? Not where the parent has anything to do before the program runs; where the cgroup may be frozen, because then
+/// the parent would be, too; and where a process of the container may trace it, for then that could write to the parent's memory.
+fn may_lend(process: &Process, config: &Config, filter: Option<&seccomp::Filter>, request: &Request) -> bool {
+    let told = request.pid_file.is_some() || request.pidfd_socket.is_some();
+    let compiles = filter.is_some_and(|filter| filter.is_due() || filter.notify.is_some());
+    let traces = |process: &Process| {
+        process.capabilities.as_ref().is_some_and(|sets| sets.bounding & 1 << caps::SYS_PTRACE != 0)
+    };
+    // Who else is in a pid namespace that was joined, and what they may, is not known.
+    let joined = config.linux.namespaces.iter().any(|n| n.kind == NamespaceKind::Pid && n.path.is_some());
+    let traced = joined || traces(process) || config.process.as_ref().is_some_and(traces);
+    !told && !compiles && !traced && !request.paused
 }
 
 /// How a process is put into a container. `config` is the container's.
@@ -111,8 +127,9 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
         "linux.namespaces",
         "by a pidfd: the number cannot change hands; what is born next has nothing of the host's to show",
     );
+    let lends = may_lend(process, config, filter.as_ref(), request);
     plan.parent(
-        Step::Clone(Clone { flags: 0, into: into.clone(), intermediate: false }),
+        Step::Clone(Clone { flags: 0, into: into.clone(), intermediate: false, lends }),
         "",
         "a process keeps its pid namespace for life: only a child is inside",
     );
@@ -170,8 +187,39 @@ pub fn process(process: &Process, config: &Config, cgroup: &Cgroup, request: &Re
             plan.child(Step::Terminal(action), "process.terminal", "from the container's own devpts");
         }
     }
-    let tail = Tail::Exec { told: Told::of(&request.pid_file, &request.pidfd_socket) };
+    let tail = Tail::Exec { told: Told::of(&request.pid_file, &request.pidfd_socket), lends };
     let before = if users { user::Before::Unknown } else { request.before };
     become_program(&mut plan, process, config, program, filter, before, &tail);
     Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::config::{Capabilities, Namespace};
+
+    #[test]
+    fn memory_is_lent_to_a_child_that_needs_no_word_and_that_nobody_traces() {
+        let with = |bounding: u64| Process {
+            capabilities: Some(Capabilities { bounding, ..Capabilities::default() }),
+            ..Process::default()
+        };
+        let of = |process: Process| Config { process: Some(process), ..Config::default() };
+        let (plain, tracer) = (with(caps::ALL & !(1 << caps::SYS_PTRACE)), with(1 << caps::SYS_PTRACE));
+        let (config, request) = (of(plain.clone()), Request::default());
+        assert!(may_lend(&plain, &config, None, &request));
+        assert!(may_lend(&Process::default(), &Config::default(), None, &request));
+        assert!(!may_lend(&tracer, &config, None, &request));
+        assert!(!may_lend(&plain, &of(tracer), None, &request));
+        let mut joined = of(plain.clone());
+        joined.linux.namespaces = vec![Namespace { kind: NamespaceKind::Pid, path: Some("/proc/7/ns/pid".into()) }];
+        assert!(!may_lend(&plain, &joined, None, &request));
+        for request in [
+            Request { paused: true, ..Request::default() },
+            Request { pid_file: Some("/run/pid".into()), ..Request::default() },
+            Request { pidfd_socket: Some("/run/socket".into()), ..Request::default() },
+        ] {
+            assert!(!may_lend(&plain, &config, None, &request), "{request:?}");
+        }
+    }
 }

@@ -59,7 +59,8 @@ impl fmt::Display for Step {
                         Flags(clone.flags)
                     )
                 } else {
-                    write!(f, "socketpair(); clone3({}{into})", Flags(clone.flags))
+                    let lends = if clone.lends { "VM|VFORK|" } else { "" };
+                    write!(f, "socketpair(); clone3({lends}{}{into})", Flags(clone.flags))
                 }
             }
             Step::IdMap(action) => action.fmt(f),

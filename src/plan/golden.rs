@@ -148,6 +148,7 @@ impl Case {
         }
         let process = config.process.clone().unwrap_or_default();
         let request = exec::Request {
+            paused: false,
             filter: None,
             below: Vec::new(),
             before: crate::setup::user::Before::Root,

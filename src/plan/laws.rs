@@ -16,6 +16,15 @@ type Law = (&'static str, fn(&[Line]) -> bool);
 /// All of them.
 pub const LAWS: &[Law] = &[
     ("exactly one clone, by the parent", |lines| count(lines, is_clone) == 1 && parent(lines).any(is_clone)),
+    (
+        "who lends its memory has nothing left to do but to hear that the program runs, and no child waits for it",
+        |lines| {
+            let lends = |step: &Step| matches!(step, Step::Clone(clone) if clone.lends);
+            !has(lines, lends)
+                || parent(lines).skip_while(|step| !lends(step)).skip(1).eq([&Step::Await(Gate::Executing)])
+                    && !child(lines).any(|step| matches!(step, Step::Await(_) | Step::AwaitStart))
+        },
+    ),
     ("the child does nothing before it exists", |lines| {
         lines.iter().take_while(|line| !is_clone(&line.step)).all(|line| line.side == Side::Parent)
     }),

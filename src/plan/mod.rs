@@ -248,7 +248,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
             "the child is born so: who shares its pid namespace sees it from its first moment",
         );
     }
-    let clone = Clone { flags: arrangement.clone, into, intermediate: arrangement.intermediate };
+    let clone = Clone { flags: arrangement.clone, into, intermediate: arrangement.intermediate, lends: false };
     plan.parent(
         Step::Clone(clone),
         "linux.namespaces",

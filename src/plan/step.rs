@@ -85,6 +85,8 @@ pub struct Clone {
     pub into: Option<PathBuf>,
     /// Through a process that enters a user namespace first.
     pub intermediate: bool,
+    /// The parent lends its memory and stands still until the child is the program, or has ended: `sys::lend`.
+    pub lends: bool,
 }
 
 /// One thing that is done.

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 pub(super) enum Tail {
     /// The container's first process.
     Container { start: Start, told: Told },
-    /// Another one.
-    Exec { told: Told },
+    /// Another one. Its parent stands still until it runs, if it lends its memory.
+    Exec { told: Told, lends: bool },
 }
 
 /// How the caller is told which process it is.
@@ -93,7 +93,7 @@ pub(super) fn become_program(
     }
     let (told, whose) = match tail {
         Tail::Container { told, .. } => (told, Whose::First),
-        Tail::Exec { told } => (told, Whose::Joined),
+        Tail::Exec { told, .. } => (told, Whose::Joined),
     };
     if wait {
         plan.gate(Gate::Ready, Side::Child, "a failure up to here is create's");
@@ -112,7 +112,9 @@ pub(super) fn become_program(
             "only a recorded container may live on",
         );
     }
-    plan.gate(Gate::Go, Side::Parent, "a child that never hears it ends: nobody would know of it");
+    if !matches!(tail, Tail::Exec { lends: true, .. }) {
+        plan.gate(Gate::Go, Side::Parent, "a child that never hears it ends: nobody would know of it");
+    }
     if plan.lines.iter().any(|line| line.step == Step::Apart) {
         plan.child(
             Step::Affinity(None),

@@ -53,6 +53,8 @@ pub struct Context {
     pub starter: Option<OwnedFd>,
     /// Our end of the wire between the two sides.
     pub wire: Option<OwnedFd>,
+    /// The child's end of it, around the clone.
+    pub far: Option<OwnedFd>,
     /// Where the parent receives it, if it is for us.
     pub console_end: Option<OwnedFd>,
     /// What the child holds for its chapters.
@@ -99,6 +101,7 @@ impl Context {
             listener: None,
             starter: None,
             wire: None,
+            far: None,
             console_end: None,
             held: Held::default(),
             first: None,

@@ -13,7 +13,7 @@ use crate::state;
 use crate::state::status::Status;
 use crate::state::store::{CONFIGURATION, FILTER, GATE};
 use crate::sys::process::{self, End, Parent, Side, clone3, exit_now};
-use crate::sys::{Called, Failure, file, socket};
+use crate::sys::{Called, Failure, file, lend, socket};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
@@ -71,6 +71,7 @@ pub fn step(plan: &Plan, index: usize, context: &mut Context) -> Result<()> {
         Step::Mount(action) => action.apply(&mut context.held).map_err(worded),
         Step::Console(socket) => console(socket.as_deref(), context).map_err(worded),
         Step::Hold(what) => hold(*what, context).map_err(worded),
+        Step::Clone(how) if how.lends => lend(plan, index, context).map_err(worded),
         Step::Clone(how) => clone(how, context).map_err(worded),
         Step::IdMap(action) => action.apply(context.first.as_ref().map_or(0, |(pid, _)| *pid)).map_err(worded),
         // Inherited by the child. Nobody in the container can see this process itself: it stays in the host's pid namespace.
@@ -248,39 +249,61 @@ fn console(socket_path: Option<&Path>, context: &mut Context) -> crate::sys::Res
 
 /// One clone: returns on both sides. The child's context has a wire and no first process.
 fn clone(how: &Clone, context: &mut Context) -> crate::sys::Result<()> {
-    let (ours, theirs) = socket::pair()?;
-    // The child inherits what is open, and none of this is for it.
-    context.held.spent.close();
+    prepare(context)?;
     let side = if how.intermediate {
         through_intermediate(how, context)?
     } else {
         clone3(how.flags, context.cgroup.as_ref().map(AsFd::as_fd), Parent::Caller)?
     };
     match side {
-        Side::Parent { pid, pidfd } => {
-            context.cloned = true;
-            context.first = Some((pid, pidfd));
-            context.wire = Some(ours);
-            // Init's alone from here on: a copy of ours would outlive it.
-            let held = &mut context.held;
-            let single = [context.listener.take(), held.console.take(), Some(theirs)];
-            let lock = context.lock.take().map(OwnedFd::from);
-            let trees = held.trees.drain(..).map(|(_, tree)| tree);
-            held.spent.close_with(single.into_iter().flatten().chain(lock).chain(context.tasks.drain(..)).chain(trees));
-        }
-        Side::Child => {
-            context.wire = Some(theirs);
-            // The agent's: whoever of the container gets hold of it could tell the agent anything; and it hears the end when all copies are closed.
-            let agent = context.agent.take();
-            let trace = context.trace.as_mut().and_then(Trace::take_file);
-            let told = context.pidfd_socket.take();
-            let parents = [context.console_end.take(), context.cgroup.take(), agent, told, trace, Some(ours)];
-            let pid_file = context.pid_file.take().map(OwnedFd::from);
-            context.held.spent.close_with(parents.into_iter().flatten().chain(pid_file));
-            super::wait::restore_signals();
-        }
+        Side::Parent { pid, pidfd } => is_parent(context, pid, pidfd),
+        Side::Child => is_child(context),
     }
     Ok(())
+}
+
+/// As [`clone`], for a child that is lent this memory: it walks its lines before this returns, in the parent alone.
+fn lend(plan: &Plan, index: usize, context: &mut Context) -> crate::sys::Result<()> {
+    prepare(context)?;
+    let cgroup = context.cgroup.as_ref().map(AsFd::as_fd);
+    let (pid, pidfd) = lend::clone3(cgroup, context, &(plan, index + 1), |mut context, at| {
+        is_child(&mut context);
+        super::child::walk(at.0, at.1, &mut context)
+    })?;
+    is_parent(context, pid, pidfd);
+    Ok(())
+}
+
+/// What both sides will need. The child inherits what is open, and nothing that is spent is for it.
+fn prepare(context: &mut Context) -> crate::sys::Result<()> {
+    let (ours, theirs) = socket::pair()?;
+    (context.wire, context.far) = (Some(ours), Some(theirs));
+    context.held.spent.close();
+    Ok(())
+}
+
+/// Who comes out of the clone with a child. What is init's alone is closed: a copy of ours would outlive it.
+fn is_parent(context: &mut Context, pid: i32, pidfd: OwnedFd) {
+    context.cloned = true;
+    context.first = Some((pid, pidfd));
+    let held = &mut context.held;
+    let single = [context.listener.take(), held.console.take(), context.far.take()];
+    let lock = context.lock.take().map(OwnedFd::from);
+    let trees = held.trees.drain(..).map(|(_, tree)| tree);
+    held.spent.close_with(single.into_iter().flatten().chain(lock).chain(context.tasks.drain(..)).chain(trees));
+}
+
+/// Who comes out of it as the child.
+fn is_child(context: &mut Context) {
+    let ours = std::mem::replace(&mut context.wire, context.far.take());
+    // The agent's: whoever of the container gets hold of it could tell the agent anything; and it hears the end when all copies are closed.
+    let agent = context.agent.take();
+    let trace = context.trace.as_mut().and_then(Trace::take_file);
+    let told = context.pidfd_socket.take();
+    let parents = [context.console_end.take(), context.cgroup.take(), agent, told, trace, ours];
+    let pid_file = context.pid_file.take().map(OwnedFd::from);
+    context.held.spent.close_with(parents.into_iter().flatten().chain(pid_file));
+    super::wait::restore_signals();
 }
 
 /// A joined user namespace with a new pid namespace: who enters the one cannot come back, and who stays outside cannot make the

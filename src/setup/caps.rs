@@ -25,6 +25,8 @@ pub use crate::input::capability::{NAMES, number};
 
 /// Every capability of [`NAMES`].
 pub const ALL: u64 = (1 << NAMES.len()) - 1;
+/// Who has it may trace any process that it sees, and write to its memory: `CAP_SYS_PTRACE`.
+pub const SYS_PTRACE: u32 = 19;
 
 /// The names in a mask, by number.
 pub fn names(mask: u64) -> Vec<&'static str> {

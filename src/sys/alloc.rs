@@ -45,6 +45,13 @@ thread_local! {
 static HIGHEST: AtomicUsize = AtomicUsize::new(0);
 /// What is left of the block that came back, first and end: new blocks are taken from it, where they fit, before more of the arena is touched.
 static HOLE: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+/// See [`lend`].
+static LENT: AtomicBool = AtomicBool::new(false);
+
+/// As long as the memory is lent to a child that holds copies of its parent's values, no block comes back, and none becomes shorter.
+pub fn lend(lent: bool) {
+    LENT.store(lent, Relaxed);
+}
 
 /// The allocator: an arena for the first thread that allocates, and the libc's for the rest.
 pub struct Arena;
@@ -182,6 +189,9 @@ unsafe impl GlobalAlloc for Arena {
 
     #[inline(never)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if LENT.load(Relaxed) {
+            return;
+        }
         if !holds(block) {
             // SAFETY: not from the arena, so from the system allocator, with this layout.
             return unsafe { System.dealloc(block, layout) };
@@ -191,6 +201,10 @@ unsafe impl GlobalAlloc for Arena {
 
     #[inline(never)]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if LENT.load(Relaxed) {
+            // SAFETY: the caller's word.
+            return unsafe { self.moved(block, layout, size) };
+        }
         if !holds(block) {
             // SAFETY: not from the arena, so from the system allocator, with this layout.
             return unsafe { System.realloc(block, layout, size) };
@@ -204,6 +218,18 @@ unsafe impl GlobalAlloc for Arena {
             HOLE[0].store(block.addr() + size, Relaxed);
             return block;
         }
+        // SAFETY: the caller's word.
+        unsafe { self.moved(block, layout, size) }
+    }
+}
+
+impl Arena {
+    /// The block itself if that is large enough, or its content in a new one.
+    ///
+    /// # Safety
+    ///
+    /// As for `realloc`.
+    unsafe fn moved(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if size <= layout.size() {
             return block;
         }
@@ -258,6 +284,19 @@ mod tests {
             assert_eq!(zeroed_again, before);
             assert_eq!(std::slice::from_raw_parts(zeroed_again, 60), [0; 60]);
             Arena.dealloc(zeroed_again, layout(60, 1));
+            // Lent: nothing comes back, and nothing shrinks or grows over what follows.
+            let kept = Arena.alloc(layout(32, 8));
+            kept.write_bytes(6, 32);
+            lend(true);
+            assert_eq!(Arena.realloc(kept, layout(32, 8), 8), kept);
+            let elsewhere = Arena.realloc(kept, layout(32, 8), 64);
+            Arena.dealloc(elsewhere, layout(64, 8));
+            Arena.dealloc(kept, layout(32, 8));
+            let behind = Arena.alloc(layout(32, 8));
+            lend(false);
+            assert!(elsewhere >= kept.add(32) && behind >= elsewhere.add(64));
+            assert_eq!(std::slice::from_raw_parts(kept, 32), [6; 32]);
+            Arena.dealloc(behind, layout(32, 8));
             // What was not the last is given away again, in pieces, to what fits; the rest comes from the arena.
             let last = Arena.alloc(layout(8, 8));
             Arena.dealloc(two, layout(40, 16));

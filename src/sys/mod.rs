@@ -14,6 +14,7 @@ pub mod cred;
 pub mod dir;
 pub mod exec;
 pub mod file;
+pub mod lend;
 pub mod listener;
 pub mod mount;
 pub mod net;

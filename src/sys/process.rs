@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 /// `struct clone_args` of clone3(2), first 88 bytes (Linux 5.7).
 #[repr(C, align(8))]
 #[derive(Default)]
-struct CloneArgs {
+pub(super) struct CloneArgs {
     flags: u64,
     pidfd: u64,
     child_tid: u64,
@@ -24,6 +24,23 @@ struct CloneArgs {
     set_tid: u64,
     set_tid_size: u64,
     cgroup: u64,
+}
+
+impl CloneArgs {
+    /// A child whose pidfd goes to `pidfd`, and whose end is told by SIGCHLD.
+    pub(super) fn new(flags: u64, cgroup: Option<BorrowedFd<'_>>, pidfd: &mut RawFd) -> CloneArgs {
+        let mut args = CloneArgs {
+            flags: flags | libc::CLONE_PIDFD as u64,
+            pidfd: &raw mut *pidfd as u64,
+            exit_signal: libc::SIGCHLD as u64,
+            ..CloneArgs::default()
+        };
+        if let Some(cgroup) = cgroup {
+            args.flags |= CLONE_INTO_CGROUP;
+            args.cgroup = cgroup.as_raw_fd() as u64;
+        }
+        args
+    }
 }
 
 /// Namespace flags by name, as clone3(2) and setns(2) take them.
@@ -86,19 +103,10 @@ pub enum Parent {
 /// The caller must be single-threaded: the child may then go on as an ordinary program and allocate.
 pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>, parent: Parent) -> Result<Side> {
     let mut pidfd: RawFd = -1;
-    let mut args = CloneArgs {
-        flags: flags | libc::CLONE_PIDFD as u64,
-        pidfd: &raw mut pidfd as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        ..CloneArgs::default()
-    };
+    let mut args = CloneArgs::new(flags, cgroup, &mut pidfd);
     if parent == Parent::CallersParent {
         args.flags |= libc::CLONE_PARENT as u64;
         args.exit_signal = 0;
-    }
-    if let Some(cgroup) = cgroup {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: without CLONE_VM the child gets a copy of the address space and returns here on a copy of this stack; `args` and
     // `pidfd` outlive the call.

@@ -76,6 +76,9 @@ const ENTERED: &str =
     "the child enters the network that it is given at once, and before it makes anything that shows one";
 const SENT: &str = "a filter that the parent works out is there before the child is let go, and needed no sooner";
 
+const LENDS: &str =
+    "who lends its memory has nothing left to do but to hear that the program runs, and no child waits for it";
+
 const UNTRACED: &str = "nobody can trace the child, from its birth or from its id maps on";
 
 const ONE_ROOT: &str = "a new container has one root, which its child opens before it makes anything in it";
@@ -92,7 +95,13 @@ const BREACHES: &[Breach] = &[
     (IMAGE, "image-shared", |l| move_before(l, is_overlay, |s| matches!(s, Step::Rootfs(rootfs::Action::Part { .. })))),
     (IMAGE, "image", |l| {
         let at = position(l, is_clone).unwrap();
-        l[at].step = Step::Clone(crate::plan::step::Clone { flags: 0, into: None, intermediate: false });
+        l[at].step = Step::Clone(crate::plan::step::Clone { flags: 0, into: None, intermediate: false, lends: false });
+    }),
+    (LENDS, "exec", |l| move_before(l, |s| *s == Step::Undumpable, |s| *s == Step::Await(Gate::Executing))),
+    (LENDS, "exec", |l| remove(l, |s| *s == Step::Await(Gate::Executing))),
+    (LENDS, "exec", |l| {
+        let at = position(l, |s| *s == Step::Session).unwrap();
+        l[at].step = Step::Await(Gate::Go);
     }),
     ("exactly one clone, by the parent", "bare-v2", |l| double(l, is_clone)),
     ("the child does nothing before it exists", "bare-v2", |l| move_before(l, |s| *s == Step::Session, is_clone)),

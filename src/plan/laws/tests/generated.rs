@@ -233,6 +233,7 @@ fn plans(config: &Config, host: &Host, request: &Request) -> Vec<Plan> {
     };
     let process = config.process.clone().unwrap_or_default();
     let asked = exec::Request {
+        paused: false,
         filter: None,
         below: Vec::new(),
         id: "web".into(),
