@@ -101,8 +101,8 @@ fn instructions_of_reading_and_planning() {
     }
     b.write_config();
     for (words, most) in [
-        (&["--version"][..], 200_000),
-        (&["state", "nope"], 122_000),
+        (&["--version"][..], 80_000),
+        (&["state", "nope"], 100_000),
         (&["explain", "--bundle", b.dir().to_str().unwrap()], 3_000_000),
     ] {
         let count = instructions(&b, words);

@@ -1,11 +1,15 @@
 //! The command line as typed: which verb, with which words. What the words mean is decided by the verbs (`commands`).
 //!
-//! Each verb's parser (`verbs`) is built only when the verb is used (`defer`): building all of them costs more than starting a container's first
-//! process. And a verb is first looked for alone; the parser that knows all is for help and for mistakes (`matches`).
+//! Each verb's parser (`verbs`) is built only when the verb is used: building all of them costs more than starting a container's first
+//! process. And a verb is first looked for alone, with the options that the words may name (`args`); the parser that knows all is for help and for
+//! mistakes (`matches`).
 
+mod args;
 #[cfg(feature = "image")]
 pub mod images;
 mod verbs;
+
+pub use args::{Args, Asked};
 
 use clap::{ArgMatches, Command};
 use std::ffi::OsString;
@@ -13,7 +17,7 @@ use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use verbs::{VERBS, flag, options, path, value};
 #[cfg(feature = "image")]
-use verbs::{explain_image, run_image, trace};
+use verbs::{explain_image, run_image};
 
 /// Options before the verb.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +70,7 @@ pub struct Invocation {
     /// Of `run`; a bundle with every other verb.
     pub form: Form,
     /// What was given to it.
-    pub args: ArgMatches,
+    pub args: Args,
     /// When the program was called, and when again from its sealed self, in ticks of `sys::clock`; `main` knows.
     pub began: (u64, u64),
 }
@@ -90,7 +94,7 @@ pub enum Stop {
 }
 
 /// A verb's name, what it does, and what builds its parser.
-type Verb = (&'static str, &'static str, fn(Command) -> Command);
+type Verb = (&'static str, &'static str, fn(Command, Asked) -> Command);
 
 /// The verbs on images, which `--help` shows under a heading of their own.
 #[cfg(feature = "image")]
@@ -98,14 +102,31 @@ const IMAGES: &[Verb] = &images::VERBS;
 #[cfg(not(feature = "image"))]
 const IMAGES: &[Verb] = &[];
 
-fn program<'a>(verbs: impl Iterator<Item = &'a Verb>) -> Command {
+/// The options before the verb, and no verb yet.
+fn program(asked: Asked) -> Command {
     Command::new("corten")
-        .about("A minimal container runtime that explains itself")
-        .override_usage("corten [OPTIONS] <VERB> …")
         .subcommand_required(true)
         .disable_help_subcommand(true)
+        .disable_help_flag(!asked.may_be(&["help"], &['h']))
         // Given twice, the last counts, as in Go: `-i -it`.
         .args_override_self(true)
+        .args(options![asked;
+            "root": path("Directory of the containers' state [/run/corten, or $XDG_RUNTIME_DIR/corten]").value_name("DIR"),
+            "log": path("Write the log to a file instead of standard error").value_name("FILE"),
+            "log-format": value("Format of the log").value_name("FORMAT").value_parser(["text", "json"]).default_value("text"),
+            "debug": flag("Log each step of the parent"),
+            "systemd-cgroup": flag("Let systemd make the cgroups (not in this version)"),
+            "rootless": value("Without root's rights (not in this version)").value_name("WHEN").value_parser(["true", "false", "auto"]),
+            "store": path("Directory of the images [CORTEN_STORE, or /var/lib/corten]").value_name("DIR"),
+            "version" 'v': flag("Print the version"),
+        ])
+}
+
+/// With these verbs, and all that help shows.
+fn program_with<'a>(verbs: impl Iterator<Item = &'a Verb>) -> Command {
+    program(Asked::ALL)
+        .about("A minimal container runtime that explains itself")
+        .override_usage("corten [OPTIONS] <VERB> …")
         .subcommand_help_heading("Verbs")
         .subcommand_value_name("VERB")
         .after_help(
@@ -113,17 +134,14 @@ fn program<'a>(verbs: impl Iterator<Item = &'a Verb>) -> Command {
              corten run -it --name web --network=host --entrypoint /bin/sh\n  corten explain                  # what run would do, and why\n  \
              corten run --rm -it debian:12 bash",
         )
-        .args(options![
-            path("root", "Directory of the containers' state [/run/corten, or $XDG_RUNTIME_DIR/corten]").value_name("DIR"),
-            path("log", "Write the log to a file instead of standard error").value_name("FILE"),
-            value("log-format", "Format of the log").value_name("FORMAT").value_parser(["text", "json"]).default_value("text"),
-            flag("debug", "Log each step of the parent"),
-            flag("systemd-cgroup", "Let systemd make the cgroups (not in this version)"),
-            value("rootless", "Without root's rights (not in this version)").value_name("WHEN").value_parser(["true", "false", "auto"]),
-            path("store", "Directory of the images [CORTEN_STORE, or /var/lib/corten]").value_name("DIR"),
-            flag("version", "Print the version").short('v'),
-        ])
-        .subcommands(verbs.map(|(name, about, build)| Command::new(*name).about(*about).defer(*build)))
+        .subcommands(verbs.map(|(name, about, build)| build(Command::new(*name).about(*about), Asked::ALL)))
+}
+
+/// With one verb, and the options that the words may name. Not dropped: to free a parser piece by piece is a tenth of its work.
+fn program_of((name, _, build): &Verb, words: &[OsString]) -> ManuallyDrop<Command> {
+    let asked = Asked(Some(words));
+    let verb = Command::new(*name).disable_help_flag(!asked.may_be(&["help"], &['h']));
+    ManuallyDrop::new(program(asked).subcommand(build(verb, asked)))
 }
 
 /// The parser that knows all. clap has one heading for all verbs, so those on images are hidden from it, and shown by the template.
@@ -136,18 +154,24 @@ fn whole() -> Command {
         lines.trim_end()
     );
     let names = IMAGES.iter().map(|(name, ..)| *name);
-    let all = program(VERBS.iter().chain(IMAGES)).help_template(template);
+    let all = program_with(VERBS.iter().chain(IMAGES)).help_template(template);
     names.fold(all, |all, name| all.mut_subcommand(name, |verb| verb.hide(true)))
 }
 
 /// Understands the words, the program's own name first. Who gives a verb mostly means it: a parser with that one alone is made in half the
 /// time of one with all. Where it understands nothing, the other has the better words: it lists verbs, and knows what was nearly meant.
 fn matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
-    let asked = guess_verb(words).and_then(|asked| VERBS.iter().chain(IMAGES).find(|(name, ..)| *name == asked));
-    // Not dropped: to free a parser piece by piece is a tenth of its work.
-    let alone = asked.map(|verb| ManuallyDrop::new(program([verb].into_iter())));
-    let alone = alone.and_then(|mut verb| verb.try_get_matches_from_mut(words).ok());
-    alone.map_or_else(|| whole().try_get_matches_from(words), Ok)
+    let named = guess_verb(words).and_then(|named| VERBS.iter().chain(IMAGES).find(|(name, ..)| *name == named));
+    let understood = match named {
+        Some(verb) => program_of(verb, words).try_get_matches_from_mut(words),
+        None => program(Asked(Some(words))).try_get_matches_from(words),
+    };
+    use clap::error::ErrorKind::MissingSubcommand;
+    match understood {
+        Err(error) if error.kind() != MissingSubcommand => whole().try_get_matches_from(words),
+        // Whose words are ours.
+        understood => understood,
+    }
 }
 
 /// Did somebody ask for that? Before the words are understood.
@@ -198,23 +222,22 @@ pub fn parse(words: Vec<OsString>, decide: Decide) -> Result<Invocation, Stop> {
             });
         }
     };
+    let (verb, args) = matches.remove_subcommand().expect("a verb is required");
+    let (matches, mut args) = (Args::from(matches), Args::from(args));
     if matches.get_flag("version") {
         return Err(Stop::Text(version()));
     }
+    let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
+    let is_json = matches.get_one::<String>("log-format").is_some_and(|format| format == "json");
     let global = Global {
-        root: matches.get_one::<PathBuf>("root").cloned(),
-        log: matches.get_one::<PathBuf>("log").cloned(),
-        log_format: if matches.get_one::<String>("log-format").is_some_and(|f| f == "json") {
-            LogFormat::Json
-        } else {
-            LogFormat::Text
-        },
+        root: path("root"),
+        log: path("log"),
+        log_format: if is_json { LogFormat::Json } else { LogFormat::Text },
         debug: matches.get_flag("debug"),
         systemd_cgroup: matches.get_flag("systemd-cgroup"),
         rootless: matches.get_one::<String>("rootless").cloned(),
-        store: matches.get_one::<PathBuf>("store").cloned(),
+        store: path("store"),
     };
-    let (verb, mut args) = matches.remove_subcommand().expect("a verb is required");
     if form == Form::Bundle && (verb == "run" || verb == "explain") {
         let checked = no_option(&words, &verb, &args)
             .and_then(|()| if args.contains_id("name") { Ok(args) } else { id_first(&words, &verb, args) });
@@ -247,15 +270,9 @@ const OF_IMAGES: [Verb; 2] = [
 
 #[cfg(feature = "image")]
 fn image_matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
-    // Of fifty options two are given. Where they are not understood, the parser of all has the better words, as with the verbs.
-    if guess_verb(words).as_deref() == Some("run") {
-        let options = crate::docker::arguments_among(words).into_iter().chain([trace()]);
-        let run = Command::new("run").disable_help_flag(true).args(options);
-        if let Ok(understood) = ManuallyDrop::new(program([].iter()).subcommand(run)).try_get_matches_from_mut(words) {
-            return Ok(understood);
-        }
-    }
-    program(OF_IMAGES.iter()).try_get_matches_from(words)
+    let named = guess_verb(words).and_then(|named| OF_IMAGES.iter().find(|(name, ..)| *name == named));
+    let understood = named.and_then(|verb| program_of(verb, words).try_get_matches_from_mut(words).ok());
+    understood.map_or_else(|| program_with(OF_IMAGES.iter()).try_get_matches_from(words), Ok)
 }
 
 #[cfg(not(feature = "image"))]
@@ -266,7 +283,7 @@ fn image_matches(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
 /// The other half of `run --help` and of `explain --help`.
 #[cfg(feature = "image")]
 fn image_help(verb: &str) -> String {
-    let asked = program(OF_IMAGES.iter()).try_get_matches_from(["corten", verb, "--help"]);
+    let asked = program_with(OF_IMAGES.iter()).try_get_matches_from(["corten", verb, "--help"]);
     asked.err().map(|help| format!("\nWith an image:\n\n{help}")).unwrap_or_default()
 }
 
@@ -277,7 +294,7 @@ fn image_help(_: &str) -> String {
 
 /// Arguments may look like options, but only after the first that does not, or after `--`: what stands first and looks like one is an
 /// option that this version does not know.
-fn no_option(words: &[OsString], verb: &str, args: &ArgMatches) -> Result<(), String> {
+fn no_option(words: &[OsString], verb: &str, args: &Args) -> Result<(), String> {
     let rest: Vec<&String> = args.get_many::<String>("words").unwrap_or_default().collect();
     let Some(first) = rest.first().filter(|word| word.starts_with('-') && word.len() > 1) else { return Ok(()) };
     let before = words.len().checked_sub(rest.len() + 1).and_then(|at| words.get(at));
@@ -288,7 +305,7 @@ fn no_option(words: &[OsString], verb: &str, args: &ArgMatches) -> Result<(), St
 }
 
 /// Without `--name`, what follows the id are options again (`run web --bundle B`): they are parsed as if they stood before it.
-fn id_first(words: &[OsString], verb: &str, args: ArgMatches) -> Result<ArgMatches, String> {
+fn id_first(words: &[OsString], verb: &str, args: Args) -> Result<Args, String> {
     let rest: Vec<String> = args.get_many::<String>("words").unwrap_or_default().cloned().collect();
     if rest.len() < 2 {
         return Ok(args);
@@ -298,6 +315,7 @@ fn id_first(words: &[OsString], verb: &str, args: ArgMatches) -> Result<ArgMatch
         before.iter().cloned().chain(rest[1..].iter().map(OsString::from)).chain([OsString::from(&rest[0])]).collect();
     let mut again = matches(&double_dashes(turned)).map_err(|e| plain(&e))?;
     let (_, again) = again.remove_subcommand().expect("a verb is required");
+    let again = Args::from(again);
     let count = again.get_many::<String>("words").unwrap_or_default().count();
     if count != 1 && !again.contains_id("name") {
         let all: Vec<&str> = again.get_many::<String>("words").unwrap_or_default().map(String::as_str).collect();
@@ -411,7 +429,55 @@ mod tests {
     #[test]
     fn every_verb_is_well_formed() {
         for (name, _, build) in VERBS.iter().chain(IMAGES) {
-            build(Command::new(name)).debug_assert();
+            build(Command::new(name), Asked::ALL).debug_assert();
+        }
+    }
+
+    /// What each option of the verb was given, and by whom; the subset's parser has no defaults of options that it lacks.
+    fn given(verb: &Verb, understood: Result<ArgMatches, clap::Error>) -> Option<Vec<String>> {
+        let matches = understood.ok()?;
+        let (_, given) = matches.subcommand()?;
+        let options = verb.2(Command::new(verb.0), Asked::ALL);
+        let of = |matches: &ArgMatches, name: &str| {
+            let source = matches.try_contains_id(name).ok().and_then(|_| matches.value_source(name));
+            let typed = source.filter(|source| *source == clap::parser::ValueSource::CommandLine)?;
+            let values = matches.get_raw(name).map(|values| values.map(OsString::from).collect::<Vec<_>>());
+            Some(format!("{name}: {typed:?} {values:?}"))
+        };
+        let before = ["root", "log", "log-format", "debug", "systemd-cgroup", "rootless", "store", "version"];
+        let before = before.iter().filter_map(|name| of(&matches, name));
+        let own = options.get_arguments().filter_map(|option| of(given, option.get_id().as_str()));
+        Some(before.chain(own).collect())
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_parser_of_what_is_asked_understands_what_that_of_all_does(
+            verb in 0..VERBS.len() + IMAGES.len(), picks in proptest::collection::vec((0..30_usize, 0..10_u8), 0..6)
+        ) {
+            let verb = VERBS.iter().chain(IMAGES).nth(verb).expect("in range");
+            let all = verb.2(Command::new(verb.0), Asked::ALL);
+            let options: Vec<_> = all.get_arguments().filter(|option| option.get_long().is_some() || option.get_short().is_some()).collect();
+            let word = |(at, form): (usize, u8)| {
+                let option = options.get(at % options.len().max(1));
+                let long = option.and_then(|option| option.get_long()).unwrap_or("nothing");
+                match (form, option.and_then(|option| option.get_short())) {
+                    (0, Some(letter)) => format!("-{letter}"),
+                    (1, Some(letter)) => format!("-i{letter}"),
+                    (2, Some(letter)) => format!("-{letter}7"),
+                    (3, _) => format!("--{long}=7"),
+                    (4, _) => "--".to_owned(),
+                    (5, _) => "-h".to_owned(),
+                    (6 | 7, _) => "web".to_owned(),
+                    (8, _) => "--debug".to_owned(),
+                    _ => format!("--{long}"),
+                }
+            };
+            let mut words: Vec<OsString> = ["corten", "--root", "/r", verb.0].map(OsString::from).into();
+            words.extend(picks.into_iter().map(word).map(OsString::from));
+            let few = given(verb, program_of(verb, &words).try_get_matches_from_mut(&words));
+            let many = given(verb, program_with([verb].into_iter()).try_get_matches_from(&words));
+            proptest::prop_assert_eq!(few, many, "{:?}", words);
         }
     }
 

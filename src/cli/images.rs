@@ -3,9 +3,9 @@
 //! What Docker has and this version has not is in a table of its own ([`refusal`]): the option is understood, and refused with the reason.
 //! Of what is in neither, clap says that it is not known.
 
-use super::Verb;
 use super::verbs::{flag, many, path, value};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use super::{Args, Asked, Verb};
+use clap::{Arg, ArgAction, Command, value_parser};
 
 /// The verbs on images, in the order in which `--help` shows them.
 pub const VERBS: [Verb; 11] = [
@@ -57,8 +57,8 @@ const REFUSED: [Refused; 10] = [
 ];
 
 /// The first option of Docker's that was given and is not in this version: its name, and why.
-pub fn refusal(verb: &str, args: &ArgMatches) -> Option<String> {
-    let given = |refused: &&Refused| refused.verb == verb && args.value_source(refused.option).is_some();
+pub fn refusal(verb: &str, args: &Args) -> Option<String> {
+    let given = |refused: &&Refused| refused.verb == verb && args.contains_id(refused.option);
     let Refused { option, why, .. } = REFUSED.iter().find(given)?;
     Some(format!("--{option} is not in this version: {why}"))
 }
@@ -106,7 +106,7 @@ fn no_trunc() -> Arg {
     flag("no-trunc", "Show all of long cells")
 }
 
-fn pull(command: Command) -> Command {
+fn pull(command: Command, _: Asked) -> Command {
     let image = image("NAME[:TAG], or NAME@DIGEST");
     with(command, [platform(), plain_http(), quiet("Print only the digest"), image]).after_help(
         "Examples:\n  corten pull debian:12\n  corten pull --platform linux/arm64 registry.lan:5000/team/web@sha256:…\n\
@@ -114,7 +114,7 @@ fn pull(command: Command) -> Command {
     )
 }
 
-fn push(command: Command) -> Command {
+fn push(command: Command, _: Asked) -> Command {
     let all = flag("all-tags", "All tags of this name").short('a');
     let image = image("NAME[:TAG]: where it goes is in its name");
     with(command, [all, plain_http(), quiet("Print only what was pushed"), image]).after_help(
@@ -126,7 +126,7 @@ fn server() -> Arg {
     Arg::new("server").value_name("HOST[:PORT]").help("The registry [docker.io]")
 }
 
-fn login(command: Command) -> Command {
+fn login(command: Command, _: Asked) -> Command {
     let args = [
         value("username", "Name of the user").short('u').value_name("USER"),
         value("password", "The password: everybody on this machine can read it").short('p').value_name("PASSWORD"),
@@ -137,17 +137,17 @@ fn login(command: Command) -> Command {
     with(command, args).after_help("Example:\n  corten login -u me --password-stdin registry.lan:5000 <password")
 }
 
-fn logout(command: Command) -> Command {
+fn logout(command: Command, _: Asked) -> Command {
     with(command, [server()]).after_help("Example:\n  corten logout registry.lan:5000")
 }
 
-fn load(command: Command) -> Command {
+fn load(command: Command, _: Asked) -> Command {
     let input = path("input", "The archive, also compressed [standard input]").short('i').value_name("FILE");
     with(command, [input, platform(), quiet("No progress")])
         .after_help("Examples:\n  corten load -i images.tar\n  docker save debian:12 | corten load")
 }
 
-fn save(command: Command) -> Command {
+fn save(command: Command, _: Asked) -> Command {
     let args = [
         path("output", "The file to write [standard output]").short('o').value_name("FILE"),
         value("format", "docker: what every tool loads; oci: with the blobs as they were pulled")
@@ -159,7 +159,7 @@ fn save(command: Command) -> Command {
     with(command, args).after_help("Example:\n  corten save -o images.tar debian:12 web")
 }
 
-fn images(command: Command) -> Command {
+fn images(command: Command, _: Asked) -> Command {
     let args = [
         flag("all", "Accepted: there are no intermediate images here").short('a'),
         flag("digests", "Show digests"),
@@ -175,18 +175,18 @@ fn images(command: Command) -> Command {
     )
 }
 
-fn rmi(command: Command) -> Command {
+fn rmi(command: Command, _: Asked) -> Command {
     let force = flag("force", "Take names away also from what a container uses").short('f');
     with(command, [force, image("Names, or ids").num_args(1..)]).after_help("Example:\n  corten rmi debian:12 web")
 }
 
-fn tag(command: Command) -> Command {
+fn tag(command: Command, _: Asked) -> Command {
     let target = Arg::new("target").value_name("NAME[:TAG]").required(true).help("Its other name");
     with(command, [image("A name, or an id"), target])
         .after_help("Example:\n  corten tag web registry.lan:5000/team/web:2")
 }
 
-fn history(command: Command) -> Command {
+fn history(command: Command, _: Asked) -> Command {
     let human = Arg::new("human")
         .long("human")
         .short('H')
@@ -202,7 +202,7 @@ fn history(command: Command) -> Command {
         .after_help("Example:\n  corten history --no-trunc debian:12")
 }
 
-fn prune(command: Command) -> Command {
+fn prune(command: Command, _: Asked) -> Command {
     let args = [
         flag("all", "Also images that have a name, if no container uses them").short('a'),
         flag("force", "Do not ask").short('f'),

@@ -1,7 +1,7 @@
 //! `create`: everything up to the program, which waits to be started.
 
 use super::{id, require_root, store};
-use crate::cli::Invocation;
+use crate::cli::{Args, Invocation};
 use crate::error::{Error, Result};
 use crate::input::again::Wording;
 use crate::input::bundle::Bundle;
@@ -15,7 +15,6 @@ use crate::setup::rootfs::Way;
 use crate::setup::{label, program};
 use crate::state::{self, FORMAT, State};
 use crate::sys::spent::Spent;
-use clap::ArgMatches;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -36,7 +35,7 @@ pub fn create(invocation: &Invocation) -> Result<u8> {
 }
 
 /// `--bundle`, or here.
-pub fn bundle_dir(args: &ArgMatches) -> &Path {
+pub fn bundle_dir(args: &Args) -> &Path {
     args.get_one::<PathBuf>("bundle").map_or(Path::new("."), PathBuf::as_path)
 }
 
@@ -50,7 +49,7 @@ pub enum Foreground {
 }
 
 /// A terminal needs somebody at its other end, and nobody waits for one that is not made.
-pub fn check_console(bundle: &Bundle, args: &ArgMatches, foreground: Foreground) -> Result<()> {
+pub fn check_console(bundle: &Bundle, args: &Args, foreground: Foreground) -> Result<()> {
     let wanted = bundle.config.process.as_ref().is_some_and(|p| p.terminal);
     check_terminal(wanted, console_socket(args).is_some(), foreground)
 }
@@ -69,7 +68,7 @@ pub fn check_terminal(wanted: bool, socket: bool, foreground: Foreground) -> Res
 }
 
 /// What the words ask beside the configuration. Relative paths are the caller's.
-pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Result<Request> {
+pub fn request(args: &Args, id: &str, bundle: &Bundle, start: Start) -> Result<Request> {
     Ok(Request {
         id: id.to_owned(),
         bundle: bundle.dir.clone(),
@@ -85,12 +84,12 @@ pub fn request(args: &ArgMatches, id: &str, bundle: &Bundle, start: Start) -> Re
 }
 
 /// `run IMAGE` has no such option.
-fn console_socket(args: &ArgMatches) -> Option<&PathBuf> {
-    args.try_get_one("console-socket").ok().flatten()
+fn console_socket(args: &Args) -> Option<&PathBuf> {
+    args.get_one("console-socket")
 }
 
 /// Who gets the terminal of a process. Without one nobody asks how large the caller's is.
-pub fn console(args: &ArgMatches, process: Option<&Process>) -> Console {
+pub fn console(args: &Args, process: Option<&Process>) -> Console {
     let size = || wait::caller_size().map(|(height, width)| ConsoleSize { height, width });
     match console_socket(args) {
         Some(path) => Console::Socket(absolute(path)),
@@ -113,7 +112,7 @@ fn hand_on_notify(config: &mut Config) {
 }
 
 /// Descriptors and variables that go on to the program.
-pub fn inherited(args: &ArgMatches) -> Result<program::Inherited> {
+pub fn inherited(args: &Args) -> Result<program::Inherited> {
     let preserve = args.get_one::<u32>("preserve-fds").copied().unwrap_or(0);
     let inherited = program::inherited(|key| std::env::var(key).ok(), std::process::id, preserve);
     // Nothing of ours is open at these numbers yet: what is not open now would be a descriptor of the runtime later.

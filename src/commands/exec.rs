@@ -4,7 +4,7 @@ use super::create::{Foreground, absolute, check_terminal, console, inherited, tr
 use super::delete::ended_within;
 use super::run::look_up;
 use super::{container, is_of_image, kept_config, program_code, whole_config};
-use crate::cli::Invocation;
+use crate::cli::{Args, Invocation};
 use crate::error::{Error, Result, io_words};
 use crate::input::bundle;
 use crate::input::bundle::faults_error;
@@ -24,7 +24,6 @@ use crate::sys::cred::capget;
 use crate::sys::path;
 use crate::sys::seccomp::{Instruction, from_bytes};
 use crate::sys::start;
-use clap::ArgMatches;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -148,7 +147,7 @@ fn user_of(state: &State, init: i32, pidfd: &OwnedFd) -> impl Fn(&str) -> Result
 }
 
 /// `--process FILE`, or the container's own process with the words given.
-fn process(args: &ArgMatches, config: &Config, user_of: &dyn Fn(&str) -> Result<User>) -> Result<Process> {
+fn process(args: &Args, config: &Config, user_of: &dyn Fn(&str) -> Result<User>) -> Result<Process> {
     let words: Vec<String> = args.get_many::<String>("args").unwrap_or_default().cloned().collect();
     if let Some(path) = args.get_one::<PathBuf>("process") {
         if !words.is_empty() {

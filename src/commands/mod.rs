@@ -22,7 +22,7 @@ mod target;
 #[cfg(feature = "image")]
 mod unpack;
 
-use crate::cli::{Form, Invocation};
+use crate::cli::{Args, Form, Invocation};
 use crate::error::{Error, Result, io_words};
 use crate::input::again;
 use crate::input::bundle::{self, faults_error};
@@ -30,7 +30,6 @@ use crate::input::config::Config;
 use crate::input::id::Id;
 use crate::state::store::{CONFIGURATION, Entry, Store};
 use crate::state::{State, status};
-use clap::ArgMatches;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -84,10 +83,8 @@ pub fn form(_: &[std::ffi::OsString], _: Option<PathBuf>) -> Result<Form> {
 /// What an error line begins with: the verb, and the id where there is one.
 pub fn subject(invocation: &Invocation) -> String {
     let args = &invocation.args;
-    let one = |name: &str| {
-        args.try_get_many::<String>(name).ok().flatten().filter(|all| all.len() == 1).and_then(|mut all| all.next())
-    };
-    let named = args.try_get_one::<String>("name").ok().flatten();
+    let one = |name: &str| args.get_many::<String>(name).filter(|all| all.len() == 1).and_then(|mut all| all.next());
+    let named = args.get_one::<String>("name");
     match named.or_else(|| one("id")).or_else(|| one("words")) {
         Some(id) => format!("{} {id}", invocation.verb),
         None => invocation.verb.clone(),
@@ -110,12 +107,12 @@ fn store(invocation: &Invocation) -> Result<Store> {
 }
 
 /// The id given to the verb, checked.
-fn id(args: &ArgMatches) -> Result<Id> {
+fn id(args: &Args) -> Result<Id> {
     Id::parse(args.get_one::<String>("id").map(String::as_str).unwrap_or_default())
 }
 
 /// All ids given to the verb, checked before any is touched.
-fn ids(args: &ArgMatches) -> Result<Vec<Id>> {
+fn ids(args: &Args) -> Result<Vec<Id>> {
     args.get_many::<String>("id").unwrap_or_default().map(|id| Id::parse(id)).collect()
 }
 

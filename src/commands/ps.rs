@@ -3,9 +3,8 @@
 use super::container;
 #[cfg(not(feature = "image"))]
 use super::list;
-use crate::cli::Invocation;
+use crate::cli::{Args, Invocation};
 use crate::error::{Error, Result};
-use clap::ArgMatches;
 use serde_json::Value;
 use std::process::Command;
 
@@ -69,7 +68,7 @@ fn containers(invocation: &Invocation) -> Result<u8> {
 }
 
 /// What of `-f` is a format, as runc has it, or `--format`.
-pub fn format(args: &ArgMatches) -> Result<Option<&str>> {
+pub fn format(args: &Args) -> Result<Option<&str>> {
     let short =
         args.get_many::<String>("f").unwrap_or_default().filter(|word| ["table", "json"].contains(&word.as_str()));
     let all: Vec<&String> = args.get_one::<String>("format").into_iter().chain(short).collect();
@@ -81,16 +80,16 @@ pub fn format(args: &ArgMatches) -> Result<Option<&str>> {
 }
 
 /// What of `-f` is none.
-pub fn filters(args: &ArgMatches) -> impl Iterator<Item = &String> {
+pub fn filters(args: &Args) -> impl Iterator<Item = &String> {
     args.get_many::<String>("f").unwrap_or_default().filter(|word| !["table", "json"].contains(&word.as_str()))
 }
 
 /// An option that is there for the list alone.
-fn given(args: &ArgMatches) -> Option<&'static str> {
+fn given(args: &Args) -> Option<&'static str> {
     const FLAGS: [&str; 5] = ["all", "quiet", "no-trunc", "latest", "size"];
-    let flag = |name: &&str| matches!(args.try_get_one::<bool>(name), Ok(Some(true)));
+    let flag = |name: &&str| args.get_flag(name);
     let filter = || filters(args).next().map(|_| "filter");
-    let value = || ["filter", "last"].into_iter().find(|name| args.try_contains_id(name).unwrap_or(false));
+    let value = || ["filter", "last"].into_iter().find(|name| args.contains_id(name));
     FLAGS.into_iter().find(flag).or_else(value).or_else(filter)
 }
 

@@ -2,7 +2,7 @@
 
 use super::create::{Foreground, bundle_dir, check_console, make, request};
 use super::{delete, require_root};
-use crate::cli::Invocation;
+use crate::cli::{Args, Invocation};
 use crate::error::{Error, Result};
 use crate::input::bundle::Bundle;
 use crate::input::config::{Hooks, User};
@@ -16,7 +16,6 @@ use crate::setup::hooks;
 use crate::state;
 use crate::state::status::Status;
 use crate::sys::path;
-use clap::ArgMatches;
 use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io::Read;
@@ -77,7 +76,7 @@ pub fn run(invocation: &Invocation) -> Result<u8> {
 }
 
 /// The id and the bundle, with Docker's habits applied.
-pub fn subject(args: &ArgMatches) -> Result<(Id, Bundle)> {
+pub fn subject(args: &Args) -> Result<(Id, Bundle)> {
     let words: Vec<String> = args.get_many::<String>("words").unwrap_or_default().cloned().collect();
     let (name, words) = match args.get_one::<String>("name") {
         Some(name) => (name.clone(), words),
@@ -92,7 +91,7 @@ pub fn subject(args: &ArgMatches) -> Result<(Id, Bundle)> {
 }
 
 /// The bundle, with Docker's habits applied.
-pub fn bundle(args: &ArgMatches, words: Vec<String>) -> Result<Bundle> {
+pub fn bundle(args: &Args, words: Vec<String>) -> Result<Bundle> {
     let bundle = Bundle::load(bundle_dir(args))?;
     let many = |name: &str| args.get_many::<String>(name).unwrap_or_default().cloned().collect::<Vec<_>>();
     let one = |name: &str| args.get_one::<String>(name).cloned();

@@ -34,7 +34,7 @@ pub fn explain(invocation: &Invocation) -> Result<u8> {
     if invocation.args.get_flag("rootless") {
         return Err(Error::new("--rootless: a plan for an ordinary user is not in this version"));
     }
-    let options = Options::typed(&invocation.args)?;
+    let options = Options::typed(invocation.args.matches())?;
     let caller = Caller::here()?;
     let before = docker::before(&options, &caller, here::ARCH)?;
     let place = std::path::absolute(store_path(invocation)).map_err(|e| error!("--store: {e}"))?;

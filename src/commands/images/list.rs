@@ -5,23 +5,22 @@
 use super::moment;
 use super::rows::{self, Row, Times, id};
 use super::verbs::{say, store, stored};
-use crate::cli::Invocation;
+use crate::cli::{Args, Invocation};
 use crate::docker::filter::{Filters, IMAGES};
 use crate::docker::format::Format;
 use crate::docker::lists::{self, Cut};
 use crate::error::Result;
-use clap::ArgMatches;
 
 /// With `--digests`.
 const DIGESTS: &str = r"table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 
 /// All values of an option that may be repeated.
-pub fn texts(args: &ArgMatches, option: &str) -> Vec<String> {
+pub fn texts(args: &Args, option: &str) -> Vec<String> {
     args.get_many::<String>(option).unwrap_or_default().cloned().collect()
 }
 
 /// `--no-trunc`, or not.
-pub fn cut(args: &ArgMatches) -> Cut {
+pub fn cut(args: &Args) -> Cut {
     if args.get_flag("no-trunc") { Cut::Whole } else { Cut::Short }
 }
 

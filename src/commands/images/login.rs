@@ -5,22 +5,22 @@
 //! What goes wrong: a password on a command line is in every process list. It is taken, as Docker takes it, with a warning.
 
 use super::verbs::{say, settings};
+use crate::cli::Args;
 use crate::error;
 use crate::error::{Result, io_words};
 use crate::image::credentials::{Kept, Secret, password, server};
 use crate::image::registry::login;
 use crate::image::settings::Settings;
-use clap::ArgMatches;
 use std::io::{BufRead, IsTerminal, Write, stdin};
 
 /// The registry given to the verb, or Docker Hub.
-fn registry(args: &ArgMatches) -> Result<String> {
+fn registry(args: &Args) -> Result<String> {
     let asked = args.get_one::<String>("server").map(String::as_str).unwrap_or_default();
     server(asked).map_err(|e| e.at(format!("registry {asked:?}")))
 }
 
 /// The verb `login`.
-pub fn login(args: &ArgMatches) -> Result<u8> {
+pub fn login(args: &Args) -> Result<u8> {
     let registry = registry(args)?;
     let settings = settings(args, &registry)?;
     let text = |name: &str| args.get_one::<String>(name).cloned();
@@ -64,7 +64,7 @@ fn ask(prompt: &str) -> Result<String> {
 }
 
 /// The verb `logout`. To have been nobody is no error.
-pub fn logout(args: &ArgMatches) -> Result<u8> {
+pub fn logout(args: &Args) -> Result<u8> {
     let registry = registry(args)?;
     let told = match login::logout(&registry, &Settings::load()?)? {
         Some(_) => format!("Removing login credentials for {registry}\n"),

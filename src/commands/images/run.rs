@@ -49,7 +49,7 @@ fn begin(invocation: &Invocation) -> Result<u8> {
     require_root()?;
     let host = Host::read();
     host.check_floor()?;
-    let options = Options::typed(&invocation.args)?;
+    let options = Options::typed(invocation.args.matches())?;
     let caller = Caller::here()?;
     let before = docker::before(&options, &caller, here::ARCH)?;
     if let Some(file) = before.cidfile.as_deref().filter(|file| file.symlink_metadata().is_ok()) {

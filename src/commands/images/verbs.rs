@@ -7,14 +7,13 @@
 pub(super) use crate::commands::say;
 
 use super::{archive, history, list, login, names, prune, pull, push, store_path};
-use crate::cli::{self, Invocation};
+use crate::cli::{self, Args, Invocation};
 use crate::error;
 use crate::error::{Error, Result};
 use crate::image::manifest::Platform;
 use crate::image::named::Named;
 use crate::image::settings::Settings;
 use crate::image::store::{Store, Stored};
-use clap::ArgMatches;
 
 /// The verb; `main`'s exit code. As with Docker 0, or 1 where anything went wrong.
 #[inline(never)]
@@ -66,17 +65,17 @@ pub(super) fn stored(store: &Store, text: &str) -> Result<Stored> {
 }
 
 /// The image given to the verb.
-pub(super) fn image(args: &ArgMatches) -> &str {
+pub(super) fn image(args: &Args) -> &str {
     args.get_one::<String>("image").map(String::as_str).unwrap_or_default()
 }
 
 /// All images given to the verb.
-pub(super) fn images(args: &ArgMatches) -> Vec<&str> {
+pub(super) fn images(args: &Args) -> Vec<&str> {
     args.get_many::<String>("image").unwrap_or_default().map(String::as_str).collect()
 }
 
 /// What is known of registries, with the flags.
-pub(super) fn settings(args: &ArgMatches, registry: &str) -> Result<Settings> {
+pub(super) fn settings(args: &Args, registry: &str) -> Result<Settings> {
     let mut settings = Settings::load()?;
     if args.get_flag("plain-http") {
         settings.plain_http.push(registry.to_owned());
@@ -85,7 +84,7 @@ pub(super) fn settings(args: &ArgMatches, registry: &str) -> Result<Settings> {
 }
 
 /// `--platform`, or this machine's.
-pub(super) fn platform(args: &ArgMatches) -> Result<Platform> {
+pub(super) fn platform(args: &Args) -> Result<Platform> {
     let asked = args.get_one::<String>("platform");
     asked.map_or_else(|| Ok(Platform::here()), |text| Platform::parse(text).map_err(|e| e.at("--platform")))
 }
