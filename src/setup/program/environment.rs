@@ -31,13 +31,16 @@ pub fn inherited(variable: impl Fn(&str) -> Option<String>, pid: impl Fn() -> u3
 /// The environment: each key once, at the place of its last entry, which wins.
 pub fn environment<'a>(configured: &'a [String], inherited: &'a [String]) -> Vec<&'a String> {
     let all: Vec<&String> = configured.iter().chain(inherited).collect();
-    // Sorted, not looked up one by one: there may be ten thousand, and who wrote them may wish to make it long.
-    let mut keys: Vec<(&str, usize)> = all.iter().map(|entry| key(entry)).zip(0..).collect();
+    // Sorted, not looked up one by one: there may be ten thousand, and who wrote them may wish to make it long. By number first: texts are
+    // compared only where two numbers are the same, which whoever tries can bring about, and which then takes as long as sorting texts.
+    let mut keys: Vec<(u64, usize)> = all.iter().map(|entry| number(entry)).zip(0..).collect();
     keys.sort_unstable();
     let mut wins = vec![true; all.len()];
-    for pair in keys.windows(2) {
-        if let [(this, at), (next, _)] = pair {
-            wins[*at] = this != next;
+    for alike in keys.chunk_by_mut(|(this, _), (next, _)| this == next).filter(|alike| alike.len() > 1) {
+        alike.sort_unstable_by_key(|(_, at)| (key(all[*at]), *at));
+        for pair in alike.windows(2) {
+            let [(_, this), (_, next)] = [pair[0], pair[1]];
+            wins[this] = key(all[this]) != key(all[next]);
         }
     }
     all.into_iter().zip(wins).filter(|(_, wins)| *wins).map(|(entry, _)| entry).collect()
@@ -45,6 +48,12 @@ pub fn environment<'a>(configured: &'a [String], inherited: &'a [String]) -> Vec
 
 fn key(entry: &str) -> &str {
     entry.find('=').map_or(entry, |at| &entry[..at])
+}
+
+/// A number for the entry's key: FNV-1a, 64 bits.
+fn number(entry: &str) -> u64 {
+    let bytes = entry.bytes().take_while(|byte| *byte != b'=');
+    bytes.fold(0xcbf2_9ce4_8422_2325, |number, byte| (number ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -60,6 +69,24 @@ mod tests {
         let (configured, inherited) = (strings(&["A=1", "B=x\ny=", "A=2", "PATH="]), strings(&["B=3"]));
         assert_eq!(environment(&configured, &inherited), ["A=2", "PATH=", "B=3"]);
         assert_eq!(environment(&configured[1..2], &[]), ["B=x\ny="]);
+    }
+
+    #[test]
+    fn keys_whose_numbers_are_alike_are_still_two() {
+        // A known pair with the same FNV-1a.
+        let (one, two) = ("8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ");
+        assert_eq!(number(one), number(two));
+        let configured = strings(&[&format!("{one}=1"), &format!("{two}=2"), &format!("{one}=3"), "A="]);
+        assert_eq!(environment(&configured, &[]), [&format!("{two}=2"), &format!("{one}=3"), "A="]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn each_key_comes_once_where_its_last_entry_stands(configured in proptest::collection::vec("[ab]{0,2}(=[ab]?)?", 0..30)) {
+            let last = |at: usize| !configured[at + 1..].iter().any(|later| key(later) == key(&configured[at]));
+            let expected: Vec<&String> = (0..configured.len()).filter(|at| last(*at)).map(|at| &configured[at]).collect();
+            proptest::prop_assert_eq!(environment(&configured, &[]), expected);
+        }
     }
 
     #[test]
