@@ -47,7 +47,6 @@ pub fn start(invocation: &Invocation) -> Result<u8> {
             other @ (Heard::Gate(_) | Heard::Listener(_) | Heard::Network(_) | Heard::GoWith(_)) => {
                 return Err(Error::new(format!("heard {other:?} from init")));
             }
-            Heard::Warning(words) => log::warn!("{words}"),
             Heard::Failed(report) => return Err(report.into_error()),
             Heard::End if executing => break,
             Heard::End if accepted => return Err(stopped(init.map(|i| i.pid), pidfd.as_ref())),

@@ -37,11 +37,6 @@ pub fn walk(plan: &Plan, from: usize, context: &mut Context) -> ! {
             }
             exit_now(1);
         }
-        for warning in context.held.warnings.drain(..) {
-            if let Some(to) = context.starter.as_ref().or(context.wire.as_ref()) {
-                gate::warn(to, &warning);
-            }
-        }
     }
     // Every plan ends with an execve, which does not return either.
     exit_now(1)

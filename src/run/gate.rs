@@ -39,8 +39,6 @@ pub enum Heard {
     Failed(Box<Report>),
     /// [`Gate::Go`], and with it the program of the filter that is to be installed.
     GoWith(Vec<Instruction>),
-    /// A sentence for the log.
-    Warning(String),
     /// Every copy of the other end is closed.
     End,
 }
@@ -89,7 +87,6 @@ impl Report {
 }
 
 const FAILED: u8 = b'!';
-const WARNING: u8 = b'~';
 
 /// Tells the other side that this one is through a gate.
 pub fn tell(to: impl AsFd, gate: Gate) -> Result<()> {
@@ -102,15 +99,6 @@ pub fn tell(to: impl AsFd, gate: Gate) -> Result<()> {
 pub fn report(to: impl AsFd, report: &Report) {
     let mut bytes = vec![FAILED];
     bytes.extend(serde_json::to_vec(report).unwrap_or_default());
-    let _ = socket::send(to, &bytes, None);
-}
-
-/// Tells the parent something for its log.
-#[cold]
-#[inline(never)]
-pub fn warn(to: impl AsFd, words: &str) {
-    let mut bytes = vec![WARNING];
-    bytes.extend(words.bytes().take(4000));
     let _ = socket::send(to, &bytes, None);
 }
 
@@ -139,7 +127,6 @@ pub fn hear(from: impl AsFd) -> Result<Heard> {
         Some((&FAILED, rest)) => {
             serde_json::from_slice(rest).map(|report| Heard::Failed(Box::new(report))).map_err(|_| garbled())
         }
-        Some((&WARNING, rest)) => Ok(Heard::Warning(String::from_utf8_lossy(rest).into_owned())),
         Some((&letter, program @ [_, ..])) if letter == Gate::Go.letter() => {
             Ok(Heard::GoWith(seccomp::from_bytes(program)))
         }

@@ -125,23 +125,20 @@ fn tell(context: &Context, gate: Gate) -> crate::sys::Result<()> {
     }
 }
 
-/// Waits for the child's word, printing its warnings on the way.
+/// Waits for the child's word.
 fn wait_for(gate: Gate, context: &mut Context) -> Result<()> {
-    loop {
-        match gate::hear(wire(context)?)? {
-            Heard::Gate(heard) if heard == gate => return Ok(()),
-            Heard::Listener(listener) if gate == Gate::Filtered => {
-                context.notifications = Some(listener);
-                return Ok(());
-            }
-            other @ (Heard::Gate(_) | Heard::Listener(_) | Heard::Network(_) | Heard::GoWith(_)) => {
-                return Err(Error::new(format!("heard {other:?} while waiting for {gate:?}")));
-            }
-            Heard::Warning(words) => log::warn!("{words}"),
-            // It is the child's step that failed, not this wait.
-            Heard::Failed(report) => return Err(Error { errno: None, ..report.into_error() }),
-            Heard::End => return Err(death(context)),
+    match gate::hear(wire(context)?)? {
+        Heard::Gate(heard) if heard == gate => Ok(()),
+        Heard::Listener(listener) if gate == Gate::Filtered => {
+            context.notifications = Some(listener);
+            Ok(())
         }
+        other @ (Heard::Gate(_) | Heard::Listener(_) | Heard::Network(_) | Heard::GoWith(_)) => {
+            Err(Error::new(format!("heard {other:?} while waiting for {gate:?}")))
+        }
+        // It is the child's step that failed, not this wait.
+        Heard::Failed(report) => Err(Error { errno: None, ..report.into_error() }),
+        Heard::End => Err(death(context)),
     }
 }
 
@@ -159,14 +156,11 @@ pub fn wait_for_program(plan: &Plan, context: &mut Context) -> Result<()> {
 
 /// End of file is success, a failure of execve is a message.
 fn wait_for_end(context: &mut Context) -> Result<()> {
-    loop {
-        match gate::hear(wire(context)?)? {
-            Heard::Failed(report) => return Err(report.into_error()),
-            Heard::Warning(words) => log::warn!("{words}"),
-            other @ (Heard::Gate(_) | Heard::Listener(_) | Heard::Network(_) | Heard::GoWith(_)) => {
-                return Err(Error::new(format!("heard {other:?} while waiting for the program")));
-            }
-            Heard::End => return Ok(()),
+    match gate::hear(wire(context)?)? {
+        Heard::End => Ok(()),
+        Heard::Failed(report) => Err(report.into_error()),
+        other @ (Heard::Gate(_) | Heard::Listener(_) | Heard::Network(_) | Heard::GoWith(_)) => {
+            Err(Error::new(format!("heard {other:?} while waiting for the program")))
         }
     }
 }

@@ -55,8 +55,6 @@ pub struct Held {
     pub at_root: bool,
     /// The working directory was entered before the change of user.
     pub entered: bool,
-    /// Sentences for the log of whoever asked for the container.
-    pub warnings: Vec<String>,
     /// The program that was found, laid out for execve.
     pub program: Option<Program>,
     /// Descriptors that no step needs any more.
