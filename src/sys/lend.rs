@@ -7,7 +7,7 @@
 //!
 //! **What we do.** The child goes on below the parent's frames on the same stack and never comes back into them. What it is given is a copy, bit by bit, of
 //! what the parent holds: so it may take things out of it without the parent missing them. What lies behind pointers they have in common,
-//! and therefore nothing is freed as long as the memory is lent ([`alloc::lend`](super::alloc::lend)).
+//! and therefore nothing is freed as long as the memory is lent ([`alloc::lend`]).
 //!
 //! **What goes wrong.** Who can trace the child can write to the parent's memory. Hence not for a child that a process with `CAP_SYS_PTRACE` can see.
 //! A child that waits for a word of its parent waits forever: `plan/laws.rs` forbids it. The out-of-memory killer takes both: a parent that
