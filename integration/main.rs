@@ -15,6 +15,7 @@
 #[macro_use]
 mod harness;
 
+mod binds;
 mod budget;
 mod cgroups;
 mod containerd;
