@@ -92,6 +92,28 @@ fn list() {
 
 /// Many are looked at by two threads, each with its own descriptors, where these can be had.
 #[test]
+fn what_a_killed_process_left_is_swept() {
+    corten_only!("leftovers that begin with ~");
+    let b = Bundle::busybox();
+    // No process has this number: it is above the kernel's largest.
+    let left = b.root().join("~new-4194305");
+    let remove = || b.cli(["delete", "--force", "nobody"]).ok();
+    std::fs::create_dir_all(left.join("deep")).expect("made");
+    remove();
+    assert!(!left.exists(), "beside few the next one sweeps");
+    // Beside many one in sixteen does.
+    for n in 0..200 {
+        std::fs::create_dir(b.root().join(format!("n{n}"))).expect("made");
+    }
+    std::fs::create_dir_all(left.join("deep")).expect("made");
+    assert!((0..400).any(|_| {
+        remove();
+        !left.exists()
+    }));
+    std::fs::remove_dir_all(b.root()).expect("removed");
+}
+
+#[test]
 fn many_are_listed() {
     corten_only!("copies of a record");
     let b = Bundle::busybox().args(["sleep", "1000"]);

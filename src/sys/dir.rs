@@ -25,27 +25,35 @@ pub struct Entry {
 
 /// All that is in an open directory, from its beginning, in the order of the file system.
 pub fn list(directory: impl AsFd) -> nix::Result<Vec<Entry>> {
+    list_where(directory, usize::MAX, |_| true)
+}
+
+/// The same of names that are `wanted`, among those that the kernel gives in so many calls, some fifty each. The others cost no memory.
+pub fn list_where(directory: impl AsFd, calls: usize, wanted: impl Fn(&[u8]) -> bool) -> nix::Result<Vec<Entry>> {
     let directory = directory.as_fd();
     let mut entries = Vec::new();
     let mut buffer = [0_u8; BUFFER];
     // Somebody may have read it before.
     lseek(directory, 0, Whence::SeekSet)?;
-    loop {
+    let mut left = calls;
+    while left > 0 {
         let (fd, room) = (directory.as_raw_fd(), buffer.len());
         // SAFETY: the pointer and the length are those of a buffer of our own; the descriptor is borrowed for the call.
         let got = check(unsafe { libc::syscall(libc::SYS_getdents64, fd, buffer.as_mut_ptr(), room) });
         match got {
-            Err(Errno::EINTR) => {}
+            Err(Errno::EINTR) => continue,
             got => match usize::try_from(got?).unwrap_or_default() {
-                0 => return Ok(entries),
-                filled => entries.extend(records(&buffer[..filled])),
+                0 => break,
+                filled => entries.extend(records(&buffer[..filled], &wanted)),
             },
         }
+        left -= 1;
     }
+    Ok(entries)
 }
 
 /// The records of linux_dirent64: inode and offset of 8 bytes each, the record's length of 2, the type of 1, then the name and NUL.
-fn records(mut bytes: &[u8]) -> impl Iterator<Item = Entry> {
+fn records(mut bytes: &[u8], wanted: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = Entry> {
     const LENGTH: usize = 16;
     const TYPE: usize = 18;
     const NAME: usize = 19;
@@ -55,7 +63,7 @@ fn records(mut bytes: &[u8]) -> impl Iterator<Item = Entry> {
             let (record, rest) = bytes.split_at_checked(length.max(NAME))?;
             bytes = rest;
             let name = record[NAME..].split(|byte| *byte == 0).next().unwrap_or_default();
-            if !matches!(name, b"." | b"..") {
+            if !matches!(name, b"." | b"..") && wanted(name) {
                 // The four bits of a mode that say it, shifted: DT_DIR is S_IFDIR >> 12.
                 let kind = SFlag::from_bits_truncate(u32::from(record[TYPE]) << 12);
                 let name = OsStr::from_bytes(name).to_owned();
@@ -69,6 +77,20 @@ fn records(mut bytes: &[u8]) -> impl Iterator<Item = Entry> {
 mod tests {
     use super::*;
     use std::fs::{self, File};
+
+    #[test]
+    fn in_one_call_only_some() {
+        let place = tempfile::tempdir().unwrap();
+        for n in 100..400 {
+            fs::write(place.path().join(format!("{n}{}", "x".repeat(20))), "").unwrap();
+        }
+        let root = File::open(place.path()).unwrap();
+        let ends_with_a_seven = |name: &[u8]| name[2] == b'7';
+        assert_eq!(list_where(&root, usize::MAX, ends_with_a_seven).unwrap().len(), 30);
+        let some = list_where(&root, 1, |_| true).unwrap().len();
+        assert!((1..100).contains(&some), "{some}");
+        assert!(list_where(&root, 0, |_| true).unwrap().is_empty());
+    }
 
     #[test]
     fn the_names_that_std_finds() {
