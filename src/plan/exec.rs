@@ -62,7 +62,11 @@ fn may_lend(process: &Process, config: &Config, filter: Option<&seccomp::Filter>
     let told = request.pid_file.is_some() || request.pidfd_socket.is_some();
     let compiles = filter.is_some_and(|filter| filter.is_due() || filter.notify.is_some());
     let traces = |process: &Process| {
-        process.capabilities.as_ref().is_some_and(|sets| sets.bounding & 1 << caps::SYS_PTRACE != 0)
+        let all = process
+            .capabilities
+            .as_ref()
+            .map_or(0, |sets| sets.bounding | sets.effective | sets.permitted | sets.inheritable | sets.ambient);
+        all & 1 << caps::SYS_PTRACE != 0
     };
     // Who else is in a pid namespace that was joined, and what they may, is not known.
     let joined = config.linux.namespaces.iter().any(|n| n.kind == NamespaceKind::Pid && n.path.is_some());
@@ -211,6 +215,10 @@ mod tests {
         assert!(may_lend(&Process::default(), &Config::default(), None, &request));
         assert!(!may_lend(&tracer, &config, None, &request));
         assert!(!may_lend(&plain, &of(tracer), None, &request));
+        // An ambient one outlives execve, whatever the bounding set says.
+        let mut ambient = plain.clone();
+        ambient.capabilities = Some(Capabilities { ambient: 1 << caps::SYS_PTRACE, ..Capabilities::default() });
+        assert!(!may_lend(&plain, &of(ambient), None, &request));
         let mut joined = of(plain.clone());
         joined.linux.namespaces = vec![Namespace { kind: NamespaceKind::Pid, path: Some("/proc/7/ns/pid".into()) }];
         assert!(!may_lend(&plain, &joined, None, &request));

@@ -13,7 +13,7 @@
 //! A child that waits for a word of its parent waits forever: `plan/laws.rs` forbids it. The out-of-memory killer takes both: a parent that
 //! has more to undo than `exec` must not do this.
 
-use super::process::{CloneArgs, Flags};
+use super::process::CloneArgs;
 use super::{Called, Result, alloc};
 use nix::errno::Errno;
 use std::arch::asm;
@@ -48,7 +48,7 @@ pub fn clone3<T, B>(
     match made {
         // SAFETY: the kernel has just stored a new descriptor there, which nobody else owns.
         pid if pid > 0 => Ok((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) })),
-        failed => Err(Errno::from_raw(-failed as i32)).called(|| format!("clone3(VM|VFORK|{})", Flags(0))),
+        failed => Err(Errno::from_raw(-failed as i32)).called(|| "clone3(VM|VFORK)".into()),
     }
 }
 
