@@ -16,6 +16,7 @@ use crate::setup::{label, program};
 use crate::state::{self, FORMAT, State};
 use crate::sys::spent::Spent;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::SystemTime;
 
 /// The verb.
@@ -101,7 +102,7 @@ pub fn console(args: &Args, process: Option<&Process>) -> Console {
 fn hand_on_notify(config: &mut Config) {
     let Some(socket) = std::env::var("NOTIFY_SOCKET").ok().filter(|path| path.starts_with('/')) else { return };
     let Some(process) = &mut config.process else { return };
-    process.env.push(program::notify_variable());
+    Rc::make_mut(&mut process.env).push(&program::notify_variable());
     config.mounts.push(Mount {
         destination: Path::new(program::NOTIFY_DIRECTORY).join(program::NOTIFY_SOCKET),
         kind: "bind".into(),

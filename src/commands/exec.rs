@@ -11,7 +11,7 @@ use crate::input::bundle::faults_error;
 use crate::input::config::{Capabilities, Config, Process, User};
 use crate::input::overrides::Caller;
 use crate::input::user::UserRequest;
-use crate::input::variables::{apply_file, apply_variable};
+use crate::input::variables::{apply_file, apply_variable, edit};
 use crate::plan;
 use crate::plan::exec::{Below, Request};
 use crate::run::{self, Context, parent, wait};
@@ -176,7 +176,8 @@ fn process(args: &Args, config: &Config, user_of: &dyn Fn(&str) -> Result<User>)
     let many = |name: &str| args.get_many::<String>(name).unwrap_or_default().cloned().collect::<Vec<_>>();
     let (files, entries) = (many("env-file"), many("env"));
     if files.len() + entries.len() > 0 {
-        variables(&files, &entries, &Caller::here()?, &mut process.env)?;
+        let caller = Caller::here()?;
+        edit(&mut process.env, |env| variables(&files, &entries, &caller, env))?;
     }
     if let Some(cwd) = args.get_one::<String>("cwd") {
         if !cwd.starts_with('/') {

@@ -95,7 +95,7 @@ fn a_plain_container() {
     let process = made.config.process.as_ref().unwrap();
     assert_eq!(process.args, ["true"]);
     assert_eq!(
-        process.env,
+        process.env.iter().collect::<Vec<_>>(),
         [
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOSTNAME=machine",
@@ -180,7 +180,8 @@ fn the_program() {
         run("-it -u web -w /x -e A=1 -e FOO=z -e MINE -e NOT_SET --env-file vars --entrypoint /bin/sh box -c id");
     let process = made.config.process.as_ref().unwrap();
     assert_eq!(process.args, ["/bin/sh", "-c", "id"]);
-    assert_eq!(process.env[1..], ["HOSTNAME=machine", "TERM=xterm", "FOO=z", "BAR=bar", "F=file", "MINE=m", "A=1"]);
+    let env: Vec<_> = process.env.iter().skip(1).collect();
+    assert_eq!(env, ["HOSTNAME=machine", "TERM=xterm", "FOO=z", "BAR=bar", "F=file", "MINE=m", "A=1"]);
     assert_eq!((process.user.uid, process.user.gid, &process.user.additional_gids[..]), (1000, 100, &[100, 44][..]));
     assert_eq!((process.terminal, process.cwd.as_path()), (true, Path::new("/x")));
     let held = process.capabilities.unwrap();

@@ -5,6 +5,7 @@
 //! has touched the disk. Names follow the runtime specification.
 
 use super::names::Names;
+use crate::sys::exec::Environment;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -52,8 +53,8 @@ pub struct Process {
     pub user: User,
     /// Program and arguments; never empty after the check.
     pub args: Vec<String>,
-    /// `KEY=value`, in order; the last of two equal keys wins.
-    pub env: Vec<String>,
+    /// `KEY=value`, in order; the last of two equal keys wins. Shared with the plan: there may be ten thousand.
+    pub env: Rc<Environment>,
     /// Absolute path inside the container.
     pub cwd: PathBuf,
     /// `None`: the key is absent, and the process gets no capabilities at all, as with runc.

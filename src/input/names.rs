@@ -15,11 +15,11 @@ pub struct Names {
 impl Names {
     /// Adds a word.
     pub fn push(&mut self, name: &str) {
-        self.push_whole(name.split('\0').next().unwrap_or_default());
+        self.push_plain(name.split('\0').next().unwrap_or_default());
     }
 
     /// Adds a word that is known to have no NUL.
-    fn push_whole(&mut self, name: &str) {
+    fn push_plain(&mut self, name: &str) {
         self.text.reserve(name.len() + 1);
         self.text.push_str(name);
         self.text.push('\0');
@@ -57,34 +57,61 @@ impl fmt::Debug for Names {
     }
 }
 
-/// As a `Vec<String>` is read, with the same words about what is none.
-impl<'de> Deserialize<'de> for Names {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Names, D::Error> {
-        struct List;
+impl Words for Names {
+    fn push(&mut self, word: &str) {
+        Names::push(self, word);
+    }
 
-        impl<'de> Visitor<'de> for List {
-            type Value = Names;
+    fn push_plain(&mut self, word: &str) {
+        Names::push_plain(self, word);
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a sequence")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Names, A::Error> {
-                let mut names = Names::default();
-                while list.next_element_seed(Next(&mut names))?.is_some() {}
-                names.text.shrink_to_fit();
-                Ok(names)
-            }
-        }
-
-        json.deserialize_seq(List)
+    fn end(&mut self) {
+        self.text.shrink_to_fit();
     }
 }
 
-/// The next word goes to the others.
-struct Next<'a>(&'a mut Names);
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Names, D::Error> {
+        read(json)
+    }
+}
 
-impl<'de> DeserializeSeed<'de> for Next<'_> {
+/// What a list of strings is read into, without a string for each.
+pub trait Words: Default {
+    /// Adds a word.
+    fn push(&mut self, word: &str);
+    /// Adds a word that is known to have no NUL.
+    fn push_plain(&mut self, word: &str);
+    /// There will be no more.
+    fn end(&mut self) {}
+}
+
+/// Reads a list of strings, as a `Vec<String>` is read, with the same words about what is none.
+pub fn read<'de, D: Deserializer<'de>, W: Words>(json: D) -> Result<W, D::Error> {
+    struct List<W>(W);
+
+    impl<'de, W: Words> Visitor<'de> for List<W> {
+        type Value = W;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a sequence")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<W, A::Error> {
+            while list.next_element_seed(Next(&mut self.0))?.is_some() {}
+            self.0.end();
+            Ok(self.0)
+        }
+    }
+
+    json.deserialize_seq(List(W::default()))
+}
+
+/// The next word goes to the others.
+struct Next<'a, W>(&'a mut W);
+
+impl<'de, W: Words> DeserializeSeed<'de> for Next<'_, W> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
@@ -92,7 +119,7 @@ impl<'de> DeserializeSeed<'de> for Next<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Next<'_> {
+impl<'de, W: Words> Visitor<'de> for Next<'_, W> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,13 +127,13 @@ impl<'de> Visitor<'de> for Next<'_> {
     }
 
     // Without an escape there can be no NUL: a raw one is a syntax error.
-    fn visit_borrowed_str<E: Error>(self, name: &'de str) -> Result<(), E> {
-        self.0.push_whole(name);
+    fn visit_borrowed_str<E: Error>(self, word: &'de str) -> Result<(), E> {
+        self.0.push_plain(word);
         Ok(())
     }
 
-    fn visit_str<E: Error>(self, name: &str) -> Result<(), E> {
-        self.0.push(name);
+    fn visit_str<E: Error>(self, word: &str) -> Result<(), E> {
+        self.0.push(word);
         Ok(())
     }
 }

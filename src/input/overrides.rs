@@ -20,10 +20,11 @@ use super::check::check;
 use super::config::{Config, Mount, Namespace, NamespaceKind, Process};
 use super::place::{Report, quote};
 use super::user::UserRequest;
-use super::variables::apply_variable;
+use super::variables::{self, apply_variable};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 /// What an option may take from whoever typed it.
 #[derive(Clone, Debug, Default)]
@@ -122,13 +123,16 @@ impl Overrides {
             return Err(Error::new("config.json has no process that these options could change"));
         };
         self.apply_command(process)?;
-        for entry in &self.env {
-            apply_variable(entry, &self.caller.env, &mut process.env)?;
+        if !self.env.is_empty() {
+            let set = |env: &mut Vec<String>| {
+                self.env.iter().try_for_each(|entry| apply_variable(entry, &self.caller.env, env))
+            };
+            variables::edit(&mut process.env, set)?;
         }
         if self.terminal {
             process.terminal = true;
             if !process.env.iter().any(|entry| entry.starts_with("TERM=")) {
-                process.env.push("TERM=xterm".to_owned());
+                Rc::make_mut(&mut process.env).push("TERM=xterm");
             }
         }
         if let Some(dir) = &self.workdir {
@@ -242,7 +246,7 @@ pub fn written(raw: Vec<u8>, config: &Config) -> Result<Vec<u8>> {
         let mut process = take(&mut document, "process");
         set(&mut process, "terminal", changed.terminal.into());
         set(&mut process, "args", changed.args.clone().into());
-        set(&mut process, "env", changed.env.clone().into());
+        set(&mut process, "env", json!(*changed.env));
         set(&mut process, "cwd", json!(changed.cwd));
         let mut user =
             json!({"uid": changed.user.uid, "gid": changed.user.gid, "additionalGids": changed.user.additional_gids});

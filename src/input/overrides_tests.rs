@@ -8,7 +8,7 @@ fn config() -> Config {
     Config {
         process: Some(Process {
             args: vec!["sh".into(), "-l".into()],
-            env: vec!["PATH=/bin".into(), "A=1".into()],
+            env: std::rc::Rc::new(["PATH=/bin", "A=1"].into_iter().collect()),
             cwd: "/".into(),
             ..Process::default()
         }),
@@ -68,8 +68,10 @@ fn the_command() {
 
 #[test]
 fn the_environment() {
-    let env =
-        |entries: &[&str]| applied(Overrides { env: strings(entries), ..Overrides::default() }).process.unwrap().env;
+    let env = |entries: &[&str]| {
+        let config = applied(Overrides { env: strings(entries), ..Overrides::default() });
+        config.process.unwrap().env.iter().map(str::to_owned).collect::<Vec<_>>()
+    };
     assert_eq!(env(&["A=2"]), ["PATH=/bin", "A=2"]);
     assert_eq!(env(&["PATH=/x"]), ["PATH=/x", "A=1"]);
     assert_eq!(env(&["B="]), ["PATH=/bin", "A=1", "B="]);
@@ -83,9 +85,9 @@ fn the_environment() {
 fn the_terminal() {
     let process = applied(Overrides { terminal: true, ..Overrides::default() }).process.unwrap();
     assert!(process.terminal);
-    assert_eq!(process.env.last().unwrap(), "TERM=xterm");
+    assert_eq!(process.env.iter().last().unwrap(), "TERM=xterm");
     let own = Overrides { terminal: true, env: strings(&["TERM=vt100"]), ..Overrides::default() };
-    assert_eq!(applied(own).process.unwrap().env.last().unwrap(), "TERM=vt100");
+    assert_eq!(applied(own).process.unwrap().env.iter().last().unwrap(), "TERM=vt100");
 }
 
 #[test]

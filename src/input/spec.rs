@@ -7,6 +7,7 @@
 //! them; docs/design.md, Size, has the figures.
 
 use super::names::Names;
+use crate::sys::exec::Environment;
 use oci_spec::runtime as oci;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -51,7 +52,7 @@ pub struct Process {
     /// The program and its arguments.
     pub args: Option<Vec<String>>,
     /// `NAME=VALUE`
-    pub env: Option<Vec<String>>,
+    pub env: Option<Environment>,
     /// The directory to start in.
     #[serde(default)]
     pub cwd: PathBuf,

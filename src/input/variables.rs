@@ -4,10 +4,44 @@
 //!
 //! What goes wrong: a name alone is the caller's variable. Where the caller has none, `-e` takes it away, and a file says nothing.
 
+use super::names::{self, Words};
 use super::place::quote;
 use crate::error;
 use crate::error::{Error, Result};
+use crate::sys::exec::Environment;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::rc::Rc;
+
+impl Words for Environment {
+    fn push(&mut self, word: &str) {
+        Environment::push(self, word);
+    }
+
+    fn push_plain(&mut self, word: &str) {
+        Environment::push_plain(self, word);
+    }
+}
+
+impl<'de> Deserialize<'de> for Environment {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> std::result::Result<Environment, D::Error> {
+        names::read(json)
+    }
+}
+
+impl Serialize for Environment {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_seq(self.iter())
+    }
+}
+
+/// Changes an environment as a list of its entries.
+pub fn edit(env: &mut Rc<Environment>, change: impl FnOnce(&mut Vec<String>) -> Result<()>) -> Result<()> {
+    let mut entries = env.iter().map(str::to_owned).collect();
+    change(&mut entries)?;
+    *env = Rc::new(entries.iter().map(String::as_str).collect());
+    Ok(())
+}
 
 /// Sets one variable, `KEY=VALUE`; or `KEY`, which takes the caller's value, and removes the variable where the caller has none.
 pub fn apply_variable(entry: &str, caller: &BTreeMap<String, String>, env: &mut Vec<String>) -> Result<()> {

@@ -16,7 +16,7 @@
 
 use crate::input::Fault;
 use crate::input::config::Process;
-use crate::sys::exec::{self, Program};
+use crate::sys::exec::{self, Environment, Program};
 use crate::sys::path::{self, Links};
 use crate::sys::spent::Spent;
 use crate::sys::{Called, Failure, Result, cred, plain};
@@ -30,7 +30,7 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::Held;
 
@@ -53,7 +53,7 @@ pub enum Action {
         /// `argv`
         args: Vec<CString>,
         /// `KEY=value`, each key once. HOME is added where it is looked up. Shared, because there may be ten thousand.
-        env: Arc<[CString]>,
+        env: Rc<Environment>,
     },
     /// Mark every descriptor from this number on close-on-exec.
     CloseFrom(u32),
@@ -87,16 +87,7 @@ pub fn decide(process: &Process, inherited: &Inherited) -> std::result::Result<D
     if args.is_empty() {
         return Err(Fault::new("process.args", "empty: there is no program to run"));
     }
-    for (at, entry) in process.env.iter().enumerate() {
-        if entry.find('=').is_none_or(|at| at == 0) {
-            return Err(Fault::new(format!("process.env[{at}]"), format!("{entry:?} is not KEY=value")));
-        }
-        if entry.contains('\0') {
-            return Err(nul("process.env", at));
-        }
-    }
     let env = environment(&process.env, &inherited.env);
-    let env = env.into_iter().filter_map(|entry| CString::new(entry.as_bytes()).ok()).collect();
     let cwd = process.cwd.clone();
     Ok(Decision {
         make: (cwd != Path::new("/")).then(|| Action::MakeDirectory(cwd.clone())),
@@ -237,7 +228,7 @@ fn confirm(cwd: &Path) -> Result<()> {
 }
 
 /// The path of the program: as it is when it holds a slash, else the first executable file of that name in PATH.
-fn find(name: &CString, env: &[CString]) -> Result<CString> {
+fn find(name: &CString, env: &Environment) -> Result<CString> {
     let text = name.to_bytes();
     if text.contains(&b'/') {
         let path = Path::new(std::ffi::OsStr::from_bytes(text));
@@ -250,13 +241,12 @@ fn find(name: &CString, env: &[CString]) -> Result<CString> {
         };
     }
     let shown = name.to_string_lossy();
-    let search = env.iter().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
+    let search = env.iter().find_map(|entry| entry.strip_prefix("PATH="));
     let mut refused = None;
-    let directories =
-        search.filter(|_| !text.is_empty()).into_iter().flat_map(|search| search.split(|byte| *byte == b':'));
+    let directories = search.filter(|_| !text.is_empty()).into_iter().flat_map(|search| search.split(':'));
     for directory in directories {
-        let directory = if directory.is_empty() { b"." } else { directory };
-        let bytes = [directory, b"/", text].concat();
+        let directory = if directory.is_empty() { "." } else { directory };
+        let bytes = [directory.as_bytes(), b"/", text].concat();
         let path = Path::new(std::ffi::OsStr::from_bytes(&bytes));
         match executable(path) {
             Ok(()) => return Ok(CString::new(bytes).unwrap_or_default()),
@@ -269,7 +259,7 @@ fn find(name: &CString, env: &[CString]) -> Result<CString> {
         let because = format!("{shown:?}: {}: {why}", path.display());
         return Err(Failure::refused(format!("faccessat({path:?}, X_OK)"), Errno::EACCES, because));
     }
-    let searched = search.map_or("PATH is not set".into(), String::from_utf8_lossy);
+    let searched = search.unwrap_or("PATH is not set");
     let because = format!("{shown:?}: executable file not found in $PATH ({searched})");
     Err(Failure::refused(format!("faccessat(\"$PATH/{shown}\", X_OK)"), Errno::ENOENT, because))
 }

@@ -206,15 +206,17 @@ mod tests {
     use super::*;
     use crate::input::config::User;
     use crate::sys::alone::{alone, command, is_alone, is_root, text};
+    use std::rc::Rc;
 
     #[test]
     fn the_user_comes_last_and_home_first() {
         let user = User { uid: 1000, gid: 100, umask: None, additional_gids: vec![4, 24] };
         let shown =
             |process: &Process| decide(process, Before::Unknown).iter().map(Action::to_string).collect::<Vec<_>>();
-        let process = Process { user, terminal: true, env: vec!["HOME=/x".into()], ..Process::default() };
+        let process =
+            Process { user, terminal: true, env: Rc::new(["HOME=/x"].into_iter().collect()), ..Process::default() };
         assert_eq!(shown(&process), ["setgroups([4, 24])", "setresgid(100, 100, 100)", "setresuid(1000, 1000, 1000)"]);
-        let twice = Process { terminal: false, env: vec!["HOME=/x".into(), "HOME=".into()], ..process };
+        let twice = Process { terminal: false, env: Rc::new(["HOME=/x", "HOME="].into_iter().collect()), ..process };
         assert_eq!(decide(&twice, Before::Unknown)[..2], [Action::Home(1000), Action::Stdio(1000)]);
     }
 

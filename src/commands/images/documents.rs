@@ -62,7 +62,7 @@ pub fn container(known: &Known, store: Option<&Store>) -> Map<String, Value> {
             "Hostname": kept.hostname,
             "User": user,
             "Tty": kept.process.terminal,
-            "Env": kept.process.env,
+            "Env": *kept.process.env,
             "Cmd": command,
             "Image": record.map(|record| &record.image),
             "WorkingDir": kept.process.cwd,

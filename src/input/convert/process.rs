@@ -10,6 +10,7 @@ use crate::input::names::Names;
 use crate::input::place::{Place, Report, quote};
 use crate::input::spec;
 use oci_spec::runtime::{self as oci, LinuxSchedulerPolicy as Policy, PosixRlimitType as Limit};
+use std::rc::Rc;
 
 /// The resource limits with their numbers in `asm-generic/resource.h`.
 const RLIMITS: [(Limit, u32, &str); 16] = [
@@ -44,9 +45,10 @@ pub fn process(process: spec::Process, place: &Place, report: &mut Report) -> Pr
     let env = process.env.unwrap_or_default();
     for (at, entry) in env.iter().enumerate() {
         // The entry itself is not shown: it may hold a secret.
-        match entry.split_once('=') {
+        // Plainly: names are short, and a search made for long texts takes three times as long.
+        match entry.bytes().position(|byte| byte == b'=') {
             None => report.fault(place.key("env").index(at), "has no `=`"),
-            Some(("", _)) => report.fault(place.key("env").index(at), "has no name before the `=`"),
+            Some(0) => report.fault(place.key("env").index(at), "has no name before the `=`"),
             Some(_) => {}
         }
     }
@@ -59,7 +61,7 @@ pub fn process(process: spec::Process, place: &Place, report: &mut Report) -> Pr
         console_size: process.console_size.as_ref().map(|size| console_size(size, &place.key("consoleSize"), report)),
         user: user(&process.user, &place.key("user"), report),
         args,
-        env,
+        env: Rc::new(env),
         cwd: path(&process.cwd, &at, report),
         capabilities: process.capabilities.as_ref().map(capabilities),
         rlimits: rlimits(list(&process.rlimits), &place.key("rlimits"), report),

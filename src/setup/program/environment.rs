@@ -1,5 +1,8 @@
 //! What the program gets of the caller's environment and descriptors: `environ(7)`, `sd_listen_fds(3)`, `sd_notify(3)`.
 
+use crate::sys::exec::Environment;
+use std::rc::Rc;
+
 /// Descriptors and variables that come from the caller, not from the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inherited {
@@ -28,32 +31,53 @@ pub fn inherited(variable: impl Fn(&str) -> Option<String>, pid: impl Fn() -> u3
     Inherited { descriptors: sockets.saturating_add(preserve), env }
 }
 
-/// The environment: each key once, at the place of its last entry, which wins.
-pub fn environment<'a>(configured: &'a [String], inherited: &'a [String]) -> Vec<&'a String> {
-    let all: Vec<&String> = configured.iter().chain(inherited).collect();
-    // Sorted, not looked up one by one: there may be ten thousand, and who wrote them may wish to make it long. By number first: texts are
-    // compared only where two numbers are the same, which whoever tries can bring about, and which then takes as long as sorting texts.
-    let mut keys: Vec<(u64, usize)> = all.iter().map(|entry| number(entry)).zip(0..).collect();
-    keys.sort_unstable();
-    let mut wins = vec![true; all.len()];
-    for alike in keys.chunk_by_mut(|(this, _), (next, _)| this == next).filter(|alike| alike.len() > 1) {
-        alike.sort_unstable_by_key(|(_, at)| (key(all[*at]), *at));
-        for pair in alike.windows(2) {
-            let [(_, this), (_, next)] = [pair[0], pair[1]];
-            wins[this] = key(all[this]) != key(all[next]);
-        }
+/// The environment: each name once, at the place of its last entry, which wins.
+pub fn environment(configured: &Rc<Environment>, inherited: &[String]) -> Rc<Environment> {
+    if inherited.is_empty() && all_differ(configured) {
+        return Rc::clone(configured);
     }
-    all.into_iter().zip(wins).filter(|(_, wins)| *wins).map(|(entry, _)| entry).collect()
+    let all: Vec<&str> = configured.iter().chain(inherited.iter().map(String::as_str)).collect();
+    let mut sorted: Vec<usize> = (0..all.len()).collect();
+    sorted.sort_unstable_by_key(|at| (name(all[*at]), *at));
+    let mut wins = vec![true; all.len()];
+    for pair in sorted.windows(2) {
+        wins[pair[0]] = name(all[pair[0]]) != name(all[pair[1]]);
+    }
+    Rc::new(all.into_iter().zip(wins).filter(|(_, wins)| *wins).map(|(entry, _)| entry).collect())
 }
 
-fn key(entry: &str) -> &str {
+/// Does each name come once? Nearly always, so this is asked before anything is sorted, which takes ten times as long. A `false` may be wrong: a table is
+/// slow where names fall on one place of it, which whoever chooses them can bring about, so there is an end to the tries.
+fn all_differ(entries: &Environment) -> bool {
+    // 0 is a free place, and else the number of an entry, from 1.
+    let mut table = vec![0_u32; (2 * entries.len()).next_power_of_two()];
+    let last = table.len() - 1;
+    let mut tries = 8 * entries.len();
+    for (number, entry) in (1..).zip(entries.iter()) {
+        let mut place = hash(entry);
+        while table[place & last] != 0 {
+            let other = entries.get(table[place & last] as usize - 1);
+            if tries == 0 || name(other) == name(entry) {
+                return false;
+            }
+            tries -= 1;
+            place = place.wrapping_add(1);
+        }
+        table[place & last] = number;
+    }
+    true
+}
+
+fn name(entry: &str) -> &str {
     entry.find('=').map_or(entry, |at| &entry[..at])
 }
 
-/// A number for the entry's key: FNV-1a, 64 bits.
-fn number(entry: &str) -> u64 {
+/// A number for the entry's name: FNV-1a, 64 bits, the upper half folded in.
+fn hash(entry: &str) -> usize {
     let bytes = entry.bytes().take_while(|byte| *byte != b'=');
-    bytes.fold(0xcbf2_9ce4_8422_2325, |number, byte| (number ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    let number =
+        bytes.fold(0xcbf2_9ce4_8422_2325, |number, byte| (number ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    (number ^ number >> 32) as usize
 }
 
 #[cfg(test)]
@@ -64,28 +88,52 @@ mod tests {
         list.iter().map(|text| text.to_string()).collect()
     }
 
+    /// What comes out, as a list.
+    fn given(configured: &[&str], inherited: &[&str]) -> Vec<String> {
+        let configured = Rc::new(configured.iter().copied().collect());
+        environment(&configured, &strings(inherited)).iter().map(str::to_owned).collect()
+    }
+
     #[test]
     fn the_last_of_equal_keys_wins_and_newlines_stay() {
-        let (configured, inherited) = (strings(&["A=1", "B=x\ny=", "A=2", "PATH="]), strings(&["B=3"]));
-        assert_eq!(environment(&configured, &inherited), ["A=2", "PATH=", "B=3"]);
-        assert_eq!(environment(&configured[1..2], &[]), ["B=x\ny="]);
+        assert_eq!(given(&["A=1", "B=x\ny=", "A=2", "PATH="], &["B=3"]), ["A=2", "PATH=", "B=3"]);
+        assert_eq!(given(&["B=x\ny="], &[]), ["B=x\ny="]);
+        assert_eq!(given(&[], &["A=1"]), ["A=1"]);
+    }
+
+    #[test]
+    fn what_has_each_name_once_is_shared_and_not_copied() {
+        let env: Rc<Environment> = Rc::new(["A=1", "AB=1", "B="].into_iter().collect());
+        assert!(Rc::ptr_eq(&environment(&env, &[]), &env));
     }
 
     #[test]
     fn keys_whose_numbers_are_alike_are_still_two() {
         // A known pair with the same FNV-1a.
         let (one, two) = ("8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ");
-        assert_eq!(number(one), number(two));
-        let configured = strings(&[&format!("{one}=1"), &format!("{two}=2"), &format!("{one}=3"), "A="]);
-        assert_eq!(environment(&configured, &[]), [&format!("{two}=2"), &format!("{one}=3"), "A="]);
+        assert_eq!(hash(one), hash(two));
+        let [first, second, third] = [format!("{one}=1"), format!("{two}=2"), format!("{one}=3")];
+        assert_eq!(given(&[&first, &second, "A="], &[]), [&first, &second, "A="]);
+        assert_eq!(given(&[&first, &second, &third, "A="], &[]), [&second, &third, "A="]);
+    }
+
+    #[test]
+    fn names_that_fall_on_one_place_are_given_up_on() {
+        // Of names without end a 64th falls on each of 64 places: eight times as many tries as names are not enough for these.
+        let names = (0_u32..).map(|n| n.to_string()).filter(|name| hash(name) % 64 == 7).take(32);
+        let entries: Vec<String> = names.map(|name| format!("{name}=x")).collect();
+        let env: Environment = entries.iter().map(String::as_str).collect();
+        assert!(!all_differ(&env));
+        assert_eq!(given(&entries.iter().map(String::as_str).collect::<Vec<_>>(), &[]), entries);
     }
 
     proptest::proptest! {
         #[test]
         fn each_key_comes_once_where_its_last_entry_stands(configured in proptest::collection::vec("[ab]{0,2}(=[ab]?)?", 0..30)) {
-            let last = |at: usize| !configured[at + 1..].iter().any(|later| key(later) == key(&configured[at]));
-            let expected: Vec<&String> = (0..configured.len()).filter(|at| last(*at)).map(|at| &configured[at]).collect();
-            proptest::prop_assert_eq!(environment(&configured, &[]), expected);
+            let all: Vec<&str> = configured.iter().map(String::as_str).collect();
+            let last = |at: usize| !all[at + 1..].iter().any(|later| name(later) == name(all[at]));
+            let expected: Vec<&str> = (0..all.len()).filter(|at| last(*at)).map(|at| all[at]).collect();
+            proptest::prop_assert_eq!(given(&all, &[]), expected);
         }
     }
 

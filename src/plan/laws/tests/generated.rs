@@ -117,7 +117,7 @@ fn process() -> impl Strategy<Value = Process> {
             terminal,
             user,
             args: vec!["/bin/sh".into(), "-c".into(), "a\nb".into()],
-            env: if home { vec!["HOME=/".into()] } else { vec![] },
+            env: Rc::new(home.then_some("HOME=/").into_iter().collect()),
             cwd: cwd.into(),
             capabilities,
             rlimits: Vec::from_iter(rlimit.then_some(Rlimit { resource: 7, name: "RLIMIT_NOFILE", soft: 1, hard: 2 })),
