@@ -131,7 +131,7 @@ impl Overrides {
         }
         if self.terminal {
             process.terminal = true;
-            if !process.env.iter().any(|entry| entry.starts_with("TERM=")) {
+            if process.env.value("TERM").is_none() {
                 Rc::make_mut(&mut process.env).push("TERM=xterm");
             }
         }

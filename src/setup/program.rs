@@ -241,7 +241,7 @@ fn find(name: &CString, env: &Environment) -> Result<CString> {
         };
     }
     let shown = name.to_string_lossy();
-    let search = env.iter().find_map(|entry| entry.strip_prefix("PATH="));
+    let search = env.value("PATH");
     let mut refused = None;
     let directories = search.filter(|_| !text.is_empty()).into_iter().flat_map(|search| search.split(':'));
     for directory in directories {

@@ -53,9 +53,8 @@ pub enum Before {
 /// What a process needs, in order. `PR_SET_KEEPCAPS`, where needed, goes in front of the last.
 pub fn decide(process: &Process, before: Before) -> Vec<Action> {
     let user = &process.user;
-    let last_home = process.env.iter().rev().find_map(|entry| entry.strip_prefix("HOME="));
     let mut actions = Vec::new();
-    if last_home.is_none_or(str::is_empty) {
+    if process.env.value("HOME").is_none_or(str::is_empty) {
         actions.push(Action::Home(user.uid));
     }
     // A terminal belongs to its user from the start.

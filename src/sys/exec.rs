@@ -7,6 +7,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use std::ffi::{CStr, CString, c_char};
 use std::fmt;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
@@ -48,7 +49,13 @@ impl Environment {
 
     /// The one at a place below [`Environment::len`].
     pub fn get(&self, at: usize) -> &str {
-        &self.text[self.begin(at)..self.ends[at] as usize - 1]
+        &self.text[self.range(at)]
+    }
+
+    /// The same as bytes: without a look at whether they are whole letters, which for many is half of the time.
+    #[inline]
+    pub fn bytes(&self, at: usize) -> &[u8] {
+        &self.text.as_bytes()[self.range(at)]
     }
 
     /// All of them, in order.
@@ -56,8 +63,17 @@ impl Environment {
         (0..self.len()).map(|at| self.get(at))
     }
 
-    fn begin(&self, at: usize) -> usize {
-        at.checked_sub(1).map_or(0, |before| self.ends[before] as usize)
+    /// The value of a name: its last, which counts.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let is_it =
+            |at: &usize| self.bytes(*at).strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='));
+        let at = (0..self.len()).rev().find(is_it)?;
+        Some(&self.get(at)[name.len() + 1..])
+    }
+
+    #[inline]
+    fn range(&self, at: usize) -> Range<usize> {
+        at.checked_sub(1).map_or(0, |before| self.ends[before] as usize)..self.ends[at] as usize - 1
     }
 }
 
@@ -92,11 +108,8 @@ impl Program {
     pub fn new(path: CString, args: Vec<CString>, env: Rc<Environment>, home: Option<CString>) -> Self {
         let argv = args.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
         let mut envp = Vec::with_capacity(env.len() + 2);
-        for at in 0..env.len() {
-            if home.is_none() || !env.get(at).starts_with("HOME=") {
-                envp.push(env.text[env.begin(at)..].as_ptr().cast());
-            }
-        }
+        let stays = |at: &usize| home.is_none() || !env.bytes(*at).starts_with(b"HOME=");
+        envp.extend((0..env.len()).filter(stays).map(|at| env.bytes(at).as_ptr().cast()));
         envp.extend(home.iter().map(|entry| entry.as_ptr()));
         envp.push(std::ptr::null());
         Program { path, argv, envp, _strings: (args, env, home) }
