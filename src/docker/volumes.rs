@@ -44,7 +44,7 @@ fn place(text: &str) -> Result<PathBuf> {
     match clean(&whole) {
         _ if whole.components().any(|part| part == Component::ParentDir) => wrong("has .. in it"),
         place if place == Path::new("/") => wrong("is the root itself"),
-        place => Ok(place),
+        place => Ok(place.into_owned()),
     }
 }
 

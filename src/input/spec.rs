@@ -23,7 +23,7 @@ pub struct Spec {
     /// The root file system.
     pub root: Option<oci::Root>,
     /// In their order.
-    pub mounts: Option<Vec<oci::Mount>>,
+    pub mounts: Option<Vec<Mount>>,
     /// The container's first process.
     pub process: Option<Process>,
     /// The name of the uts namespace.
@@ -36,6 +36,25 @@ pub struct Spec {
     pub annotations: Option<BTreeMap<String, String>>,
     /// What only Linux has.
     pub linux: Option<Linux>,
+}
+
+/// A mount as it is written. Not oci-spec's: its parts can only be copied out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mount {
+    /// Inside the container.
+    pub destination: PathBuf,
+    /// The file system; absent for a bind.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// What is mounted.
+    pub source: Option<PathBuf>,
+    /// As mount(8) has them.
+    pub options: Option<Vec<String>>,
+    /// See mount_setattr(2), `MOUNT_ATTR_IDMAP`.
+    pub uid_mappings: Option<Vec<oci::LinuxIdMapping>>,
+    /// The same for groups.
+    pub gid_mappings: Option<Vec<oci::LinuxIdMapping>>,
 }
 
 /// `process` as it is written.

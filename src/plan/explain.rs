@@ -198,14 +198,15 @@ pub fn write(to: &mut dyn fmt::Write, plan: &Plan, what: &str, host: &Host) -> f
         writeln!(to, "assumed: {assumed}")?;
     }
     let calls = plan.lines.iter().map(|line| width(&line.step)).collect::<Vec<_>>();
-    let places = plan.lines.iter().map(|line| width(&line.place)).collect::<Vec<_>>();
+    let places = plan.lines.iter().map(|line| width(&line.place())).collect::<Vec<_>>();
     let widest = |column: &[usize], most: usize| column.iter().copied().filter(|w| *w <= most).max().unwrap_or(0);
     let (call_width, place_width) = (widest(&calls, 76), widest(&places, 40));
     for (index, line) in plan.lines.iter().enumerate() {
         write!(to, "{:>3} {:6}  ", index + 1, line.side)?;
         write!(OneLine { to, width: 0 }, "{}", line.step)?;
         write!(to, "{:1$}  ", "", call_width.saturating_sub(calls[index]))?;
-        write!(OneLine { to, width: 0 }, "{}", if line.place.is_empty() { "-" } else { &line.place })?;
+        let place = line.place();
+        write!(OneLine { to, width: 0 }, "{}", if place.is_empty() { "-" } else { &place })?;
         write!(to, "{:1$}  ", "", place_width.saturating_sub(places[index].max(1)))?;
         writeln!(to, "{}  {}", line.why, line.step.page())?;
     }

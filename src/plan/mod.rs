@@ -23,8 +23,9 @@ use crate::setup::{
     cgroup, dev, hooks, idmap, label, mask, mounts, names, namespaces, overlay, program, rootfs, seccomp, sysctl,
     terminal, user,
 };
-use crate::sys::path::clean;
+use crate::sys::path::{clean, lies_in};
 pub use request::{Console, Request, Root, Start};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use step::{Clone, Gate, Hold, Line, Record, Side, Step};
 use tail::{Tail, Told, become_program, compile_meanwhile};
@@ -40,15 +41,15 @@ pub struct Plan {
 const USUAL: usize = 80;
 
 impl Plan {
-    fn push(&mut self, side: Side, step: Step, place: impl Into<String>, why: &'static str) {
+    fn push(&mut self, side: Side, step: Step, place: impl Into<Cow<'static, str>>, why: &'static str) {
         self.lines.push(Line { side, step, place: place.into(), why });
     }
 
-    fn parent(&mut self, step: Step, place: impl Into<String>, why: &'static str) {
+    fn parent(&mut self, step: Step, place: impl Into<Cow<'static, str>>, why: &'static str) {
         self.push(Side::Parent, step, place, why);
     }
 
-    fn child(&mut self, step: Step, place: impl Into<String>, why: &'static str) {
+    fn child(&mut self, step: Step, place: impl Into<Cow<'static, str>>, why: &'static str) {
         self.push(Side::Child, step, place, why);
     }
 
@@ -155,8 +156,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
         plan.parent(Step::PidfdSocket(path.clone()), "--pidfd-socket", "where nobody listens, nothing is made");
     }
     for action in mounts::early(&mounted) {
-        let place = format!("{} {}", action.place, action.target.display());
-        plan.parent(Step::Mount(action), place, "with rights that the child will not have; it inherits the descriptor");
+        plan.parent(Step::Mount(action), "", "with rights that the child will not have; it inherits the descriptor");
     }
     plan.parent(Step::Hold(Hold::Lock), "", "execve or death lets go of it: that tells created from running");
     if request.start == Start::WhenTold {
@@ -321,7 +321,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
     let mut mounted = mounted;
     let waits = mounted.iter().position(mounts::Action::sees_network).filter(|_| arrangement.network_meanwhile);
     let waiting = mounted.split_off(waits.unwrap_or(mounted.len()));
-    let covered = waiting.iter().any(|later| clean(&later.target).starts_with("/dev"));
+    let covered = waiting.iter().any(|later| lies_in(&clean(&later.target), "/dev"));
     let (early, late) = if covered { (Vec::new(), nodes) } else { (nodes, Vec::new()) };
     mount_all(&mut plan, mounted);
     devices(&mut plan, early);
@@ -360,8 +360,7 @@ pub fn container(config: &Config, host: &Host, request: &Request) -> Result<(Pla
         plan.child(Step::Mask(action), place, "resolved inside the new root: no path can lead out of it any more");
     }
     for action in mounts::decide_late(&config.mounts) {
-        let place = format!("{} {}", action.place, action.target.display());
-        plan.child(Step::Mount(action), place, "read-only only now that everything in it is made");
+        plan.child(Step::Mount(action), "", "read-only only now that everything in it is made");
     }
     for action in root.finish {
         plan.child(Step::Rootfs(action), "root", "read-only only now that everything in it is made");
@@ -400,8 +399,7 @@ fn network_meanwhile(plan: &mut Plan, config: &Config) {
 
 fn mount_all(plan: &mut Plan, actions: Vec<mounts::Action>) {
     for action in actions {
-        let place = format!("{} {}", action.place, action.target.display());
-        plan.child(Step::Mount(action), place, "before the root is entered: its source is a path of the host");
+        plan.child(Step::Mount(action), "", "before the root is entered: its source is a path of the host");
     }
 }
 

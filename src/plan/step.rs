@@ -5,6 +5,7 @@ use crate::setup::{
     caps, cgroup, dev, hooks, idmap, label, limits, mask, mounts, names, namespaces, overlay, program, rootfs, seccomp,
     sysctl, terminal, user,
 };
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// Which process executes a step.
@@ -218,8 +219,18 @@ pub struct Line {
     pub side: Side,
     /// What.
     pub step: Step,
-    /// For which part of the configuration: `mounts[3] /data`; empty: for the making itself.
-    pub place: String,
+    /// For which part of the configuration; empty: for the making itself, or what the step itself says ([`Line::place`]).
+    pub place: Cow<'static, str>,
     /// Why here.
     pub why: &'static str,
+}
+
+impl Line {
+    /// For which part of the configuration: `mounts[3] /data`; empty: for the making itself. A mount's is only made here: there may be hundreds.
+    pub fn place(&self) -> Cow<'_, str> {
+        match &self.step {
+            Step::Mount(action) => format!("{} {}", action.place(), action.target.display()).into(),
+            _ => Cow::Borrowed(&self.place),
+        }
+    }
 }

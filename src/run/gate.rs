@@ -71,7 +71,7 @@ impl Report {
         Report {
             step: index,
             of: plan.lines.len(),
-            place: short(&line.place),
+            place: short(&line.place()),
             call: short(&failure.call),
             errno: failure.errno as i32,
             because: failure.because.as_deref().map(short),
@@ -152,7 +152,7 @@ mod tests {
             lines: vec![crate::plan::step::Line {
                 side: crate::plan::step::Side::Child,
                 step: crate::plan::step::Step::Session,
-                place: "p".repeat(length),
+                place: "p".repeat(length).into(),
                 why: "",
             }],
         };

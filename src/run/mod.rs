@@ -163,7 +163,7 @@ fn walk(plan: &Plan, context: &mut Context) -> Result<()> {
 /// Words a failure: their object, the plain cause, the step, and what to do.
 pub fn blame(lines: &[Line], index: usize, failure: &Failure) -> Error {
     let Some(line) = lines.get(index) else { return Error::new(failure.to_string()) };
-    word(&line.place, &format!("{}/{}", index + 1, lines.len()), failure, hints::hint(&line.step, failure))
+    word(&line.place(), &format!("{}/{}", index + 1, lines.len()), failure, hints::hint(&line.step, failure))
 }
 
 /// As [`blame`], for who knows the step only from the other side's words.

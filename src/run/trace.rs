@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     fn plan() -> Plan {
-        let line = |side, step| Line { side, step, place: String::new(), why: "" };
+        let line = |side, step| Line { side, step, place: "".into(), why: "" };
         let (parent, child) = (Side::Parent, Side::Child);
         Plan {
             lines: vec![

@@ -93,7 +93,7 @@ pub fn decide(devices: &[Device], mounts: &[Mount], means: Means) -> std::result
         vec![Action { directory: "/dev".into(), nodes: DEFAULT.iter().map(default).collect(), means, links: &LINKS }];
     let mut faults = Vec::new();
     // Where a directory is among the actions, and a node in its directory: a configuration may have thousands of either.
-    let paths: Vec<PathBuf> = devices.iter().map(|device| clean(&device.path)).collect();
+    let paths: Vec<PathBuf> = devices.iter().map(|device| clean(&device.path).into_owned()).collect();
     let mut directories = BTreeMap::from([(Path::new("/dev"), 0)]);
     let mut places: BTreeMap<&Path, usize> =
         DEFAULT.iter().enumerate().map(|(at, (path, ..))| (Path::new(*path), at)).collect();

@@ -16,7 +16,7 @@
 use super::{Held, options};
 use crate::input::config::Mount;
 use crate::sys::mount::{self, Change, Context, Reach, attr};
-use crate::sys::path::{self, Links, clean};
+use crate::sys::path::{self, Links, clean, lies_in};
 use crate::sys::spent::Spent;
 use crate::sys::{Called, Failure, Result};
 use nix::errno::Errno;
@@ -73,17 +73,17 @@ fn mounts_of_proc(mounts: &[Mount]) -> Option<BTreeSet<PathBuf>> {
     let mut below = None;
     for mount in mounts {
         let target = clean(&mount.destination);
-        if !target.starts_with(PROC) {
+        if !lies_in(&target, PROC) {
             continue;
         }
         let options = options::parse(&mount.options);
         if options.remount {
             continue;
         }
-        if target == Path::new(PROC) {
+        if target.as_os_str() == PROC {
             below = (mount.kind == "proc" && options.bind.is_none()).then(BTreeSet::new);
         } else if let Some(below) = &mut below {
-            below.insert(target);
+            below.insert(target.into_owned());
         }
     }
     below
@@ -96,7 +96,11 @@ fn related(one: &Path, other: &Path) -> bool {
 fn once(paths: &[PathBuf]) -> Vec<PathBuf> {
     // Not a search in what was found so far: a configuration may name 30,000.
     let mut seen = BTreeSet::new();
-    paths.iter().map(|path| clean(path)).filter(|path| seen.insert(path.clone().into_os_string())).collect()
+    paths
+        .iter()
+        .map(|path| clean(path).into_owned())
+        .filter(|path| seen.insert(path.clone().into_os_string()))
+        .collect()
 }
 
 /// Attributes of the empty directory. It is a file system of its own, so its own read-only flag is set too.

@@ -41,8 +41,8 @@ pub struct Held {
     pub proc: Option<OwnedFd>,
     /// The container's own `/dev`, an empty tmpfs that nobody else has seen, from its mount to the making of what lies in it.
     pub dev: Option<OwnedFd>,
-    /// Trees that the parent cloned for the mount at a place (`mounts[3]`), taken by it: see `mounts::early`.
-    pub trees: Vec<(String, OwnedFd)>,
+    /// Trees that the parent cloned for the mount of a number (`mounts[3]`), taken by it: see `mounts::early`.
+    pub trees: Vec<(usize, OwnedFd)>,
     /// The slave side of the container's terminal.
     pub terminal: Option<OwnedFd>,
     /// The master side, until it is sent away.

@@ -38,7 +38,7 @@ use crate::input::Fault;
 use crate::input::config::{IdMapping, Mount};
 use crate::setup::options::{self, Data, Options};
 use crate::sys::mount::{Change, Reach, attr};
-use crate::sys::path::{Links, clean};
+use crate::sys::path::{Links, clean, lies_in};
 use nix::mount::MsFlags;
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
@@ -111,8 +111,8 @@ pub struct OwnCgroup {
 /// One mount: how it is made, and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
-    /// The place in the configuration, `mounts[3]`.
-    pub place: String,
+    /// Which of `mounts` it is.
+    at: usize,
     /// Inside the container, as written.
     pub target: PathBuf,
     what: What,
@@ -290,6 +290,11 @@ const OWN_LABELS: [&str; 4] = ["proc", "sysfs", "cgroup", "cgroup2"];
 const CGROUP: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC;
 
 impl Action {
+    /// The place in the configuration: `mounts[3]`.
+    pub fn place(&self) -> String {
+        format!("mounts[{}]", self.at)
+    }
+
     /// Does it only close what was mounted before, after everything in it is made?
     pub fn seals(&self) -> bool {
         matches!(self.what, What::Seal)
@@ -328,7 +333,6 @@ pub fn decide(mounts: &[Mount], facts: &Facts) -> Result<Vec<Action>, Vec<Fault>
 
 /// Finds the targets that are names in a tmpfs on `/dev`: pts, shm, mqueue.
 fn find_dev(actions: &mut [Action]) {
-    let dev = Path::new("/dev");
     // What was mounted on or below such a /dev since; `None`: it is no tmpfs, or a later mount lies on it.
     let mut taken: Option<Vec<PathBuf>> = None;
     // Is it the working directory?
@@ -337,7 +341,10 @@ fn find_dev(actions: &mut [Action]) {
         let target = clean(&action.target);
         if let (What::New(new), Some(taken)) = (&mut action.what, &taken) {
             let plain = new.instead.is_none() && new.content == Content::Empty && new.way != Way::Long;
-            if target.parent() == Some(dev) && plain && !taken.iter().any(|other| other.starts_with(&target)) {
+            if target.parent() == Some(Path::new("/dev"))
+                && plain
+                && !taken.iter().any(|other| other.starts_with(&target))
+            {
                 new.spot = Spot::InDev(entered);
             }
         }
@@ -345,11 +352,11 @@ fn find_dev(actions: &mut [Action]) {
             entered = if *spot == Spot::Anywhere { Entered::No } else { Entered::Yes };
         }
         match &mut taken {
-            _ if target.as_os_str() == dev.as_os_str() => {
+            _ if target.as_os_str() == "/dev" => {
                 taken = action.is_empty_tmpfs().then(Vec::new);
                 entered = Entered::No;
             }
-            Some(taken) if target.starts_with(dev) => taken.push(target),
+            Some(taken) if lies_in(&target, "/dev") => taken.push(target.into_owned()),
             _ => {}
         }
     }
@@ -366,12 +373,12 @@ pub fn decide_late(mounts: &[Mount]) -> Vec<Action> {
         options.bind.is_none() && !options.remount && readonly
     };
     // Mostly there is none. Not as paths: those are compared part by part.
-    let place = |mount: &Mount| clean(&mount.destination).into_os_string();
+    let place = |mount: &Mount| clean(&mount.destination).into_owned().into_os_string();
     let last = || mounts.iter().enumerate().map(|(i, mount)| (place(mount), i)).collect::<BTreeMap<_, _>>();
     let last = LazyCell::new(last);
     let last_there = |i: usize| last.get(&place(&mounts[i])) == Some(&i);
     let seal = |(i, mount): (usize, &Mount)| Action {
-        place: format!("mounts[{i}]"),
+        at: i,
         target: mount.destination.clone(),
         what: What::Seal,
         propagation: vec![],
@@ -410,7 +417,7 @@ fn one(i: usize, mount: &Mount, facts: &Facts) -> Result<Action, Vec<Fault>> {
     if is_proc && !binds && !options.remount && mount.kind != "proc" {
         fault("type", "only a procfs may be mounted on /proc");
     }
-    if !is_proc && target.starts_with("/proc") && !OVER_PROC.iter().any(|p| target.as_os_str() == *p) {
+    if !is_proc && lies_in(&target, "/proc") && !OVER_PROC.iter().any(|p| target.as_os_str() == *p) {
         fault(
             "destination",
             "lies inside /proc, where only a few files may be covered (cpuinfo, meminfo, stat, uptime, …)",
@@ -444,7 +451,7 @@ fn one(i: usize, mount: &Mount, facts: &Facts) -> Result<Action, Vec<Fault>> {
             _ => Way::Parts,
         };
     }
-    Ok(Action { place: format!("mounts[{i}]"), target: mount.destination.clone(), what, propagation })
+    Ok(Action { at: i, target: mount.destination.clone(), what, propagation })
 }
 
 fn what(mount: &Mount, target: &Path, options: Options, facts: &Facts) -> What {
@@ -512,6 +519,9 @@ fn what(mount: &Mount, target: &Path, options: Options, facts: &Facts) -> What {
 
 /// `/proc/PID/root/PATH` as the process and the path in its root: open_tree(2) clones mounts of the caller's own namespace alone.
 fn in_root_of(source: &Path) -> Option<(i32, PathBuf)> {
+    if !lies_in(source, "/proc") {
+        return None;
+    }
     let rest = source.strip_prefix("/proc").ok()?;
     let mut parts = rest.components().map(|part| part.as_os_str().to_str());
     let pid = parts.next()??.parse().ok().filter(|pid| *pid > 0)?;

@@ -16,7 +16,7 @@ pub mod seccomp;
 
 use super::config::{Config, Hook, Hooks, IdMapping, Mount, Root};
 use super::place::{Place, Report, quote};
-use super::spec::Spec;
+use super::spec::{self, Spec};
 use oci_spec::runtime as oci;
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ pub fn config(spec: Spec, report: &mut Report) -> Config {
         process: spec.process.map(|p| process::process(p, &top.key("process"), report)),
         hostname: uts_name(spec.hostname, &top.key("hostname"), report),
         domainname: uts_name(spec.domainname, &top.key("domainname"), report),
-        mounts: each(list(&spec.mounts), &top.key("mounts"), report, mount),
+        mounts: each(spec.mounts.unwrap_or_default(), &top.key("mounts"), report, mount),
         hooks: spec.hooks.as_ref().map(|h| hooks(h, &top.key("hooks"), report)).unwrap_or_default(),
         annotations: spec.annotations.into_iter().flatten().collect(),
         linux: spec.linux.map(|l| linux::linux(l, &top.key("linux"), report)).unwrap_or_default(),
@@ -74,9 +74,9 @@ fn uts_name(name: Option<String>, place: &Place, report: &mut Report) -> Option<
     Some(name)
 }
 
-fn mount(mount: &oci::Mount, place: &Place, report: &mut Report) -> Mount {
+fn mount(mount: spec::Mount, place: &Place, report: &mut Report) -> Mount {
     let at = place.key("destination");
-    let mut destination = path(mount.destination(), &at, report);
+    let mut destination = path(mount.destination, &at, report);
     if destination.as_os_str().is_empty() {
         report.fault(at, "is empty");
     } else if destination.is_relative() {
@@ -84,8 +84,8 @@ fn mount(mount: &oci::Mount, place: &Place, report: &mut Report) -> Mount {
         destination = Path::new("/").join(destination);
     }
     let mappings = Mappings {
-        uid: id_mappings(mount.uid_mappings(), &place.key("uidMappings"), report),
-        gid: id_mappings(mount.gid_mappings(), &place.key("gidMappings"), report),
+        uid: id_mappings(&mount.uid_mappings, &place.key("uidMappings"), report),
+        gid: id_mappings(&mount.gid_mappings, &place.key("gidMappings"), report),
     };
     match (mappings.uid.is_empty(), mappings.gid.is_empty()) {
         (false, true) => report.fault(place.key("gidMappings"), "missing, but there are uidMappings"),
@@ -94,13 +94,9 @@ fn mount(mount: &oci::Mount, place: &Place, report: &mut Report) -> Mount {
     }
     Mount {
         destination,
-        kind: mount.typ().clone().unwrap_or_default(),
-        source: mount
-            .source()
-            .as_deref()
-            .filter(|s| !s.as_os_str().is_empty())
-            .map(|s| path(s, &place.key("source"), report)),
-        options: list(mount.options()).to_vec(),
+        kind: mount.kind.unwrap_or_default(),
+        source: mount.source.filter(|s| !s.as_os_str().is_empty()).map(|s| path(s, &place.key("source"), report)),
+        options: mount.options.unwrap_or_default(),
         uid_mappings: mappings.uid,
         gid_mappings: mappings.gid,
     }
@@ -143,6 +139,9 @@ fn id_mappings(mappings: &Option<Vec<oci::LinuxIdMapping>>, place: &Place, repor
     // UID_GID_MAP_MAX_EXTENTS, see user_namespaces(7).
     const MOST: usize = 340;
     let mappings = list(mappings);
+    if mappings.is_empty() {
+        return Vec::new();
+    }
     if mappings.len() > MOST {
         report.fault(place, format!("{} lines, the kernel takes {MOST}", mappings.len()));
     }
@@ -188,12 +187,13 @@ fn each<T, U>(
     items.into_iter().enumerate().map(|(at, item)| convert(item, &place.index(at), report)).collect()
 }
 
-fn path(path: &Path, place: &Place, report: &mut Report) -> PathBuf {
+fn path(path: impl Into<PathBuf>, place: &Place, report: &mut Report) -> PathBuf {
+    let path = path.into();
     let length = path.as_os_str().len();
     if length > MAX_PATH {
         report.fault(place, format!("a path of {length} bytes, the kernel takes {MAX_PATH}"));
     }
-    path.to_owned()
+    path
 }
 
 fn absolute(of: &Path, place: &Place, report: &mut Report) -> PathBuf {

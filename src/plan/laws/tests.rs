@@ -272,7 +272,7 @@ const BREACHES: &[Breach] = &[
         move_before(l, |s| *s == Step::Session, |s| *s == Step::Tell(Gate::Filtered));
     }),
     ("a child that notifies does nothing until the agent has its listener", "seccomp", |l| {
-        let line = Line { side: Side::Child, step: Step::Tell(Gate::Filtered), place: String::new(), why: "no" };
+        let line = Line { side: Side::Child, step: Step::Tell(Gate::Filtered), place: "".into(), why: "no" };
         l.insert(l.len() - 1, line);
     }),
     (MESSENGER, "notify-thread", |l| remove(l, |s| *s == Step::Messenger)),

@@ -28,11 +28,10 @@ impl Action {
     pub fn apply(&self, held: &mut Held) -> Result<()> {
         if let What::Early(bind) = &self.what {
             let tree = early::clone(bind)?;
-            held.trees.push((self.place.clone(), tree));
+            held.trees.push((self.at, tree));
             return Ok(());
         }
-        let inherited =
-            held.trees.iter().position(|(place, _)| *place == self.place).map(|i| held.trees.swap_remove(i).1);
+        let inherited = held.trees.iter().position(|(at, _)| *at == self.at).map(|i| held.trees.swap_remove(i).1);
         let (root, spent) = (path::opened(&held.root)?, &held.spent);
         let (mount, links) = match (&self.what, &held.dev) {
             (What::New(new @ New { spot: Spot::InDev(entered), .. }), Some(dev)) => {
@@ -48,7 +47,7 @@ impl Action {
         if let Some(mount) = &mount {
             self.propagation.iter().try_for_each(|(how, reach)| change(mount, *reach, &Change::propagate(*how)))?;
         }
-        let is_dev = path::clean(&self.target) == Path::new("/dev");
+        let is_dev = path::clean(&self.target).as_os_str() == "/dev";
         // Through a symbolic link it may lie on /dev as well.
         if is_dev || links == Links::Follow {
             spent.take_all(held.dev.take());

@@ -75,7 +75,7 @@ pub(super) fn too_long(new: &New) -> bool {
 
 /// Whether the new mount is needed as a descriptor: things are made in it.
 pub(super) fn kept(new: &New, target: &Path) -> bool {
-    new.kind == "tmpfs" && clean(target) == Path::new("/dev")
+    new.kind == "tmpfs" && clean(target).as_os_str() == "/dev"
 }
 
 /// As one calls it on `place`; `mode` is that of its root, where it is asked for.
