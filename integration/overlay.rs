@@ -139,7 +139,7 @@ fn make(home: &Path, id: &serde_json::Value, layers: usize, scene: &serde_json::
         annotations: bundle.config.annotations.clone(),
         owner: 0,
         created: corten::logger::rfc3339(std::time::SystemTime::now()),
-        creator: Process::own(&corten::sys::spent::Spent::default()).expect("this process"),
+        creator: Process::own(false, &corten::sys::spent::Spent::default()).expect("this process"),
         init: None,
         gate: true,
         ready: false,

@@ -146,6 +146,7 @@ pub fn make(invocation: &Invocation, host: &Host, mut bundle: Bundle, request: &
     let (plan, cgroup) =
         plan::container(&bundle.config, host, request).map_err(|found| faults_error(&found, "config.json"))?;
     let spent = Spent::default();
+    let store = store(invocation)?;
     let state = State {
         format: FORMAT,
         id: request.id.clone(),
@@ -155,7 +156,8 @@ pub fn make(invocation: &Invocation, host: &Host, mut bundle: Bundle, request: &
         annotations: bundle.config.annotations.clone(),
         owner: host.euid,
         created: crate::logger::rfc3339(SystemTime::now()),
-        creator: state::Process::own(&spent).ok_or_else(|| Error::new("/proc is not readable"))?,
+        creator: state::Process::own(store.is_gone_with_boot(), &spent)
+            .ok_or_else(|| Error::new("/proc is not readable"))?,
         init: None,
         gate: request.start == Start::WhenTold,
         ready: false,
@@ -167,7 +169,6 @@ pub fn make(invocation: &Invocation, host: &Host, mut bundle: Bundle, request: &
         exact: bundle.wording == Wording::Exact,
         cgroup,
     };
-    let store = store(invocation)?;
     let mut context = Context::new(state, bundle.dir.clone());
     context.held.spent = spent;
     context.store = Some(store);

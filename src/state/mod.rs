@@ -78,7 +78,8 @@ pub struct Process {
     /// Where there is no pidfs: field 22 of `/proc/PID/stat`, clock ticks since boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<u64>,
-    /// `/proc/sys/kernel/random/boot_id`: start times begin anew with each boot.
+    /// `/proc/sys/kernel/random/boot_id`: start times begin anew with each boot. Empty where the record lies on a tmpfs, and is gone with the boot: to read it
+    /// takes 12 µs, of every verb.
     pub boot: String,
 }
 

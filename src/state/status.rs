@@ -109,9 +109,13 @@ pub fn boot_sparing(spent: &Spent) -> String {
 impl Process {
     /// Describes this process.
     ///
+    /// `gone_with_boot`: so is the record ([`Store::is_gone_with_boot`](super::store::Store::is_gone_with_boot)), and the boot need not be in it.
+    ///
     /// By pidfs, whose inode is asked for in a microsecond; `/proc/PID/stat`, which the kernel writes out in ten, only where there is none.
-    pub fn own(spent: &Spent) -> Option<Process> {
-        let (pid, boot) = (process::own_pid(), boot_sparing(spent));
+    pub fn own(gone_with_boot: bool, spent: &Spent) -> Option<Process> {
+        let pid = process::own_pid();
+        let boot =
+            if gone_with_boot { String::new() } else { Some(boot_sparing(spent)).filter(|boot| !boot.is_empty())? };
         let pidfd = process::pidfd_open(pid).ok()?;
         let inode = process::inode(&pidfd).ok()?;
         spent.take(pidfd);
@@ -132,7 +136,7 @@ impl Process {
     pub fn is_alive(&self) -> bool {
         match self.inode {
             Some(_) => self.open().is_some(),
-            None => self.has_started_then() && self.boot == boot(),
+            None => self.has_started_then() && self.is_of_this_boot(&Spent::default()),
         }
     }
 
@@ -153,7 +157,11 @@ impl Process {
             Some(_) => process::inode(&pidfd) == Ok(self.inode),
             None => self.has_started_then(),
         };
-        (is_it && self.boot == boot_sparing(spent)).then_some(pidfd)
+        (is_it && self.is_of_this_boot(spent)).then_some(pidfd)
+    }
+
+    fn is_of_this_boot(&self, spent: &Spent) -> bool {
+        self.boot.is_empty() || self.boot == boot_sparing(spent)
     }
 
     fn has_started_then(&self) -> bool {
@@ -228,7 +236,7 @@ mod tests {
 
     #[test]
     fn another_process_of_the_same_number_is_not_it() {
-        let own = Process::own(&Spent::default()).expect("this process");
+        let own = Process::own(false, &Spent::default()).expect("this process");
         let pidfd = process::pidfd_open(own.pid).expect("this process");
         for known in [&own, &in_the_old_way(&own)] {
             assert_eq!(known.other(own.pid, &pidfd).as_ref(), Some(known));
@@ -246,7 +254,7 @@ mod tests {
         let mut child = std::process::Command::new("/bin/sleep").arg("100").spawn().expect("sleep");
         let pid = child.id() as i32;
         let pidfd = process::pidfd_open(pid).expect("the child");
-        let own = Process::own(&Spent::default()).expect("this process").other(pid, &pidfd).expect("the child");
+        let own = Process::own(false, &Spent::default()).expect("this process").other(pid, &pidfd).expect("the child");
         let by_time = in_the_old_way(&own);
         assert!(own.is_alive() && by_time.is_alive());
         child.kill().expect("killed");

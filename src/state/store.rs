@@ -15,6 +15,7 @@ use crate::sys::spent::Spent;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, fstatat};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::{UnlinkatFlags, unlinkat, write};
 use std::cell::{Cell, OnceCell};
 use std::fs::File;
@@ -86,6 +87,11 @@ impl Store {
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Is nothing here that another boot has written? So it is on a tmpfs, as `/run` is one.
+    pub fn is_gone_with_boot(&self) -> bool {
+        statfs(&self.path).is_ok_and(|about| about.filesystem_type() == TMPFS_MAGIC)
     }
 
     /// Takes an id: writes the record aside and renames it into place. The file is `held`, open and not locked yet.
