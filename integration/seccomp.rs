@@ -319,6 +319,31 @@ fn the_filter_comes_last() {
     b.run().ok().stdout("alive\n");
 }
 
+/// What is kept for `exec` may be gone or cut off, whatever the wording of config.json: then config.json says it.
+#[test]
+fn what_joins_is_filtered_whatever_is_kept_of_the_filter() {
+    corten_only!("this state file");
+    for loose in [false, true] {
+        let p = profile(ALLOW, vec![rule(&["mkdir", "mkdirat"], "SCMP_ACT_ERRNO")]);
+        let mut b = sh(p, "exec sleep 1000").edit(|s| s["process"]["env"] = json!(["PATH=/bin", "MINE=1"]));
+        if loose {
+            b = b.edit(|s| {
+                let filter = s["linux"].as_object_mut().unwrap().remove("seccomp").unwrap();
+                s["linux"]["Seccomp"] = filter;
+            });
+        }
+        let c = b.start();
+        let kept = b.root().join(&b.id).join("exec");
+        let whole = std::fs::read(&kept).unwrap();
+        for end in [whole.len(), whole.len() - 1, 12, 11, 4, 3, 0] {
+            std::fs::write(&kept, &whole[..end]).unwrap();
+            c.exec(["sh", "-c", "echo $MINE; mkdir /x"]).code(1).stdout("1\n").stderr_has("not permitted");
+        }
+        std::fs::remove_file(&kept).unwrap();
+        c.exec(["sh", "-c", "echo $MINE; mkdir /x"]).code(1).stdout("1\n").stderr_has("not permitted");
+    }
+}
+
 #[test]
 fn flags() {
     not_on_runc!("1.1 refuses all flags");

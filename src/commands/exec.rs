@@ -17,12 +17,13 @@ use crate::plan::exec::{Below, Request};
 use crate::run::{self, Context, parent, wait};
 use crate::setup::{caps, label, user};
 use crate::state::State;
+use crate::state::joining::Joining;
 use crate::state::status::{self, Status};
-use crate::state::store::{Entry, FILTER};
+use crate::state::store::{Entry, JOINING};
 use crate::sys::Called;
 use crate::sys::cred::capget;
 use crate::sys::path;
-use crate::sys::seccomp::{Instruction, from_bytes};
+use crate::sys::seccomp::Instruction;
 use crate::sys::start;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -60,11 +61,7 @@ fn run(invocation: &Invocation, entry: Entry, state: State) -> Result<u8> {
     let (Some(init), Some(pidfd)) = (state.init.clone(), pidfd) else {
         return Err(Error::new("container not running: its first process has just ended"));
     };
-    let mut config = kept_config(&entry, &state)?;
-    let filter = config.linux.seccomp.as_ref().and_then(|_| kept_filter(&entry));
-    if config.linux.seccomp.is_some() && filter.is_none() {
-        config = whole_config(&entry)?;
-    }
+    let (config, filter) = kept(&entry, &state)?;
     let process = process(args, &config, &user_of(&state, init.pid, &pidfd))?;
     let detach = args.get_flag("detach");
     check_terminal(
@@ -108,10 +105,18 @@ fn run(invocation: &Invocation, entry: Entry, state: State) -> Result<u8> {
     code
 }
 
-/// The filter as it was compiled when the container was made. One that is not whole is compiled anew.
-fn kept_filter(entry: &Entry) -> Option<Vec<Instruction>> {
-    let bytes = entry.read(FILTER).ok()?;
-    (!bytes.is_empty() && bytes.len() % size_of::<Instruction>() == 0).then(|| from_bytes(&bytes))
+/// The configuration, and the filter as it was compiled when the container was made. One that is not whole is compiled anew.
+fn kept(entry: &Entry, state: &State) -> Result<(Config, Option<Vec<Instruction>>)> {
+    let joining = entry.read(JOINING).ok().and_then(|bytes| Joining::decode(&bytes));
+    let (config, filter) = joining.map_or((None, None), |joining| (joining.config, Some(joining.filter)));
+    let config = match config {
+        Some(config) => config,
+        None => kept_config(entry, state)?,
+    };
+    match (&config.linux.seccomp, filter) {
+        (Some(_), None) => Ok((whole_config(entry)?, None)),
+        (_, filter) => Ok((config, filter)),
+    }
 }
 
 /// `--cgroup [CONTROLLER[,CONTROLLER]:]PATH`, never upwards.

@@ -1,17 +1,15 @@
 //! Reading a config.json again: the one that the state keeps was judged when the container was made.
 //!
 //! **What is left out.** The walk, which looks for what the types would misread ([`Wording`] says that there was nothing), and the rules of the
-//! system-call filter, four fifths of the text with Docker's profile: `exec` has the filter compiled, and nobody else asks. By hand:
-//! `jq -c 'del(.linux.seccomp.syscalls)' /run/corten/ID/config.json | wc -c`.
-//!
-//! *Rejected:* a second, shorter file beside the first: four system calls more in every `run`, for the sake of those that are followed by an `exec`.
+//! system-call filter, four fifths of the text with Docker's profile: `exec` has the filter compiled, and nobody else asks. `exec`, which is to be quick,
+//! needs a few parts only: they are written down beside the filter, in one file, when the container is made ([`to_join`]). By hand:
+//! `jq -c '{process, linux: {namespaces: .linux.namespaces}}' /run/corten/ID/config.json | wc -c`.
 
 use super::bundle::typed;
 use super::config::Config;
 use super::convert;
 use super::place::Report;
 use super::spec::Spec;
-use std::ops::Range;
 
 /// Do the types read a config.json as it was meant?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,54 +22,116 @@ pub enum Wording {
 
 /// The configuration in a text of this exact wording, without the rules of its filter. `None`: read it as if for the first time.
 pub fn read(text: &[u8]) -> Option<Config> {
-    let text = std::str::from_utf8(text).ok()?;
-    let shorter = rules(text.as_bytes()).map(|rules| [&text[..rules.start], &text[rules.end..]].concat());
-    let spec: Spec = typed(shorter.as_deref().unwrap_or(text)).ok()?;
+    read_parts(without(text, &RULES).as_deref().unwrap_or(text))
+}
+
+/// What `exec` needs of a text of this exact wording, for [`read_parts`].
+pub fn to_join(text: &[u8]) -> Option<Vec<u8>> {
+    without(text, &NOT_TO_JOIN)
+}
+
+/// The configuration in what was shortened.
+pub fn read_parts(text: &[u8]) -> Option<Config> {
+    let spec: Spec = typed(std::str::from_utf8(text).ok()?).ok()?;
     let mut report = Report::default();
     let config = convert::config(spec, &mut report);
     report.faults.is_empty().then_some(config)
 }
 
-/// The way to the rules.
-const KEYS: [&[u8]; 3] = [b"linux", b"seccomp", b"syscalls"];
+/// A key that is left out, or what is left out of its value.
+enum Gone {
+    Value(&'static [u8]),
+    Within(&'static [u8], &'static [Gone]),
+}
 
-/// What stands between the brackets of `linux.seccomp.syscalls`.
-///
-/// It counts brackets and steps over strings, so it is right for JSON alone. The key that is looked for is one of the objects that have been entered by
-/// the keys before it: of `linux` at a depth of 1, of `seccomp` at 2.
-fn rules(text: &[u8]) -> Option<Range<usize>> {
-    let (mut at, mut depth, mut found) = (0, 0, 0);
-    let mut begin = None;
-    while let Some(&byte) = text.get(at) {
-        at += 1;
-        match byte {
+use Gone::{Value, Within};
+
+const RULES: [Gone; 1] = [Within(b"linux", &[Within(b"seccomp", &[Value(b"syscalls")])])];
+
+/// What is large, and made with the container: whoever joins it finds it there.
+const NOT_TO_JOIN: [Gone; 5] = [
+    Value(b"mounts"),
+    Value(b"hooks"),
+    Value(b"annotations"),
+    Value(b"root"),
+    Within(
+        b"linux",
+        &[
+            Within(b"seccomp", &[Value(b"syscalls")]),
+            Value(b"resources"),
+            Value(b"devices"),
+            Value(b"maskedPaths"),
+            Value(b"readonlyPaths"),
+            Value(b"sysctl"),
+            Value(b"uidMappings"),
+            Value(b"gidMappings"),
+        ],
+    ),
+];
+
+/// The text with `null` for what is gone. It counts brackets and steps over strings, so it is right for JSON alone; `None`: it is none, or no object.
+fn without(text: &[u8], gone: &[Gone]) -> Option<Vec<u8>> {
+    let begin = after_blanks(text, 0)?;
+    let mut shorter = Vec::with_capacity(text.len());
+    if text[begin] != b'{' {
+        return None;
+    }
+    object(text, begin + 1, gone, &mut shorter)?;
+    // The brace is the text's own, which is one value.
+    shorter.insert(0, b'{');
+    Some(shorter)
+}
+
+/// Copies an object from behind its brace, and gives the place behind its end.
+fn object(text: &[u8], begin: usize, gone: &[Gone], to: &mut Vec<u8>) -> Option<usize> {
+    let (mut at, mut copied) = (begin, begin);
+    loop {
+        at = after_blanks(text, at)?;
+        match text[at] {
+            b'}' => {
+                to.extend(&text[copied..=at]);
+                return Some(at + 1);
+            }
+            b',' => at += 1,
             b'"' => {
-                let end = end_of_string(text, at)?;
-                let is_key = begin.is_none() && depth == found + 1 && KEYS.get(found) == Some(&&text[at..end]);
-                at = end + 1;
-                if is_key && let Some(value) = value_of_key(text, at) {
-                    at = value;
-                    match text.get(at) {
-                        Some(b'{') if found < KEYS.len() - 1 => found += 1,
-                        Some(b'[') if found == KEYS.len() - 1 => begin = Some(at + 1),
-                        _ => return None,
+                let end = end_of_string(text, at + 1)?;
+                let key = &text[at + 1..end];
+                let colon = after_blanks(text, end + 1).filter(|at| text[*at] == b':')?;
+                let value = after_blanks(text, colon + 1)?;
+                at = match gone.iter().find(|gone| matches!(gone, Value(name) | Within(name, _) if *name == key)) {
+                    Some(Within(_, inner)) if text[value] == b'{' => {
+                        to.extend(&text[copied..=value]);
+                        copied = object(text, value + 1, inner, to)?;
+                        copied
                     }
-                }
+                    Some(Value(_)) => {
+                        to.extend(&text[copied..value]);
+                        to.extend(b"null");
+                        copied = end_of_value(text, value)?;
+                        copied
+                    }
+                    _ => end_of_value(text, value)?,
+                };
             }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => {
-                depth -= 1;
-                match begin {
-                    Some(begin) if depth == KEYS.len() => return Some(begin..at - 1),
-                    // Out of an object on the way: what is looked for is not in it.
-                    None if depth < found + 1 && found > 0 => return None,
-                    _ => {}
-                }
-            }
-            _ => {}
+            _ => return None,
         }
     }
-    None
+}
+
+/// The place behind a value that begins at `at`.
+fn end_of_value(text: &[u8], mut at: usize) -> Option<usize> {
+    let mut depth = 0;
+    loop {
+        match text.get(at)? {
+            b'"' => at = end_of_string(text, at + 1)?,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth == 0 => return Some(at),
+            b'}' | b']' => depth -= 1,
+            b',' if depth == 0 => return Some(at),
+            _ => {}
+        }
+        at += 1;
+    }
 }
 
 /// Where the string ends that begins at `at`: the place of its second quote.
@@ -85,11 +145,8 @@ fn end_of_string(text: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Where the value begins, if the string that has ended before `at` was a key.
-fn value_of_key(text: &[u8], at: usize) -> Option<usize> {
-    let blank = |at: usize| text[at..].iter().position(|byte| !byte.is_ascii_whitespace()).map(|blanks| at + blanks);
-    let colon = blank(at).filter(|at| text[*at] == b':')?;
-    blank(colon + 1)
+fn after_blanks(text: &[u8], at: usize) -> Option<usize> {
+    text.get(at..)?.iter().position(|byte| !byte.is_ascii_whitespace()).map(|blanks| at + blanks)
 }
 
 #[cfg(test)]
@@ -139,20 +196,50 @@ mod tests {
 
     #[test]
     fn the_rules_are_found_where_they_are_and_nowhere_else() {
-        let found = |text: &str| rules(text.as_bytes()).map(|range| text[range].to_owned());
-        for (text, inner) in [
-            (r#"{"linux":{"seccomp":{"syscalls":[1,[2],{"a":"]"}]}}}"#, Some(r#"1,[2],{"a":"]"}"#)),
-            ("{ \"linux\" : {\n\"seccomp\" :\t{ \"x\":[{}], \"syscalls\" : [ ] } } }", Some(" ")),
-            (r#"{"a":{"linux":{"seccomp":{"syscalls":[1]}}}}"#, None),
-            (r#"{"linux":{"a":{"seccomp":{"syscalls":[1]}}}}"#, None),
-            (r#"{"linux":{"seccomp":{}},"syscalls":[1]}"#, None),
-            (r#"{"linux":{"seccomp":{"syscalls":"[1]"}}}"#, None),
-            (r#"{"a":"linux","linux":{"seccomp":{"syscalls":["\"]"]}}}"#, Some(r#""\"]""#)),
+        let left = |text: &str| without(text.as_bytes(), &RULES).map(|left| String::from_utf8(left).unwrap());
+        for (text, shorter) in [
+            (
+                r#"{"linux":{"seccomp":{"syscalls":[1,[2],{"a":"]"}]}}}"#,
+                Some(r#"{"linux":{"seccomp":{"syscalls":null}}}"#),
+            ),
+            (
+                "{ \"linux\" : {\n\"seccomp\" :\t{ \"x\":[{}], \"syscalls\" : [ ] , \"y\": 1 } } }",
+                Some("{ \"linux\" : {\n\"seccomp\" :\t{ \"x\":[{}], \"syscalls\" : null, \"y\": 1 } } }"),
+            ),
+            (
+                r#"{"a":{"linux":{"seccomp":{"syscalls":[1]}}}}"#,
+                Some(r#"{"a":{"linux":{"seccomp":{"syscalls":[1]}}}}"#),
+            ),
+            (
+                r#"{"linux":{"a":{"seccomp":{"syscalls":[1]}}}}"#,
+                Some(r#"{"linux":{"a":{"seccomp":{"syscalls":[1]}}}}"#),
+            ),
+            (r#"{"linux":{"seccomp":{}},"syscalls":[1]}"#, Some(r#"{"linux":{"seccomp":{}},"syscalls":[1]}"#)),
+            (r#"{"linux":5,"a":{}}"#, Some(r#"{"linux":5,"a":{}}"#)),
+            (
+                r#"{"a":"linux","linux":{"seccomp":{"syscalls":["\"]"]}},"b":"\\"}"#,
+                Some(r#"{"a":"linux","linux":{"seccomp":{"syscalls":null}},"b":"\\"}"#),
+            ),
             (r#"{"linux":{"seccomp":{"syscalls":[1"#, None),
             (r#"["linux",{"seccomp":{"syscalls":[1]}}]"#, None),
             ("", None),
         ] {
-            assert_eq!(found(text).as_deref(), inner, "{text}");
+            assert_eq!(left(text).as_deref(), shorter, "{text}");
+        }
+    }
+
+    #[test]
+    fn who_joins_finds_what_he_needs() {
+        for text in [document().to_string(), format!("{:#}", document())] {
+            let config = parse(text.as_bytes()).unwrap().0;
+            let short = to_join(text.as_bytes()).unwrap();
+            assert!(short.len() < text.len() / 2, "{}", short.escape_ascii());
+            let again = read_parts(&short).unwrap();
+            assert_eq!((&again.process, &again.linux.namespaces), (&config.process, &config.linux.namespaces));
+            assert_eq!(again.linux.personality, config.linux.personality);
+            let (again, config) = (again.linux.seccomp.unwrap(), config.linux.seccomp.unwrap());
+            assert!(again.rules.is_empty() && again.flags == config.flags && again.flags != 0);
+            assert_eq!(again.default_action, config.default_action);
         }
     }
 }

@@ -20,7 +20,7 @@ impl fmt::Display for Step {
             ),
             Step::Record(Record::Configuration) => {
                 f.write_str(
-                    "openat(state, \"config.json\", O_CREAT|O_EXCL); write(); [openat(state, \"filter\", O_CREAT|O_EXCL); write()]",
+                    "openat(state, \"config.json\", O_CREAT|O_EXCL); write(); [openat(state, \"exec\", O_CREAT|O_EXCL); write()]",
                 )
             }
             Step::Record(Record::Init | Record::Ready) => f.write_str(

@@ -9,9 +9,9 @@ use crate::plan::step::{Clone, Gate, Hold, Record, Step};
 use crate::setup::seccomp;
 use crate::setup::seccomp::notify::{self, Notify};
 use crate::setup::{cgroup, hooks};
-use crate::state;
 use crate::state::status::Status;
-use crate::state::store::{CONFIGURATION, FILTER, GATE};
+use crate::state::store::{CONFIGURATION, GATE, JOINING};
+use crate::state::{self, joining};
 use crate::sys::process::{self, End, Parent, Side, clone3, exit_now};
 use crate::sys::{Called, Failure, file, lend, socket};
 use nix::errno::Errno;
@@ -192,9 +192,10 @@ fn record(what: Record, context: &mut Context) -> Result<()> {
         }
         Record::Configuration => match &context.entry {
             Some(entry) => {
-                entry.keep(CONFIGURATION, &context.configuration, &context.held.spent)?;
-                match context.filter.as_ref().map(|filter| filter.program().unwrap_or_default()) {
-                    Some(program) => entry.keep(FILTER, &crate::sys::seccomp::to_bytes(program), &context.held.spent),
+                let (text, spent) = (&context.configuration, &context.held.spent);
+                entry.keep(CONFIGURATION, text, spent)?;
+                match context.filter.as_ref().and_then(|filter| filter.program().ok()) {
+                    Some(program) => entry.keep(JOINING, &joining::encode(text, context.state.exact, program), spent),
                     None => Ok(()),
                 }
             }

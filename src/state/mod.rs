@@ -15,6 +15,7 @@
 //! What is about to exist is written down before it exists: `delete --force` finds it after a kill at any instant.
 
 pub mod brief;
+pub mod joining;
 pub mod status;
 pub mod store;
 

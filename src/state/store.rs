@@ -61,8 +61,8 @@ const INTENT: &str = "intent.json";
 const FACTS: &str = "state.json";
 /// The configuration in force.
 pub const CONFIGURATION: &str = "config.json";
-/// Its filter, compiled: instructions as they lie in memory. Only where it was compiled while the child was at work.
-pub const FILTER: &str = "filter";
+/// What `exec` needs of it, and its filter, compiled ([`Joining`](super::joining::Joining)). Only where that was compiled while the child was at work.
+pub const JOINING: &str = "exec";
 
 /// The socket on which init waits for `start`.
 pub const GATE: &str = "start";
@@ -229,7 +229,7 @@ impl Store {
         // The older facts first: whoever has the directory open takes the newer ones where it finds them.
         let gate = state.is_none_or(|state| state.gate).then_some(GATE);
         let held = (!entry.released.get()).then_some(HELD);
-        for name in [CONFIGURATION, FILTER, INTENT, FACTS].into_iter().chain(held).chain(gate) {
+        for name in [CONFIGURATION, JOINING, INTENT, FACTS].into_iter().chain(held).chain(gate) {
             let _ = unlinkat(&entry.dir, name, UnlinkatFlags::NoRemoveDir);
         }
         if unlinkat(AT_FDCWD, &away, UnlinkatFlags::RemoveDir).is_err() {
