@@ -20,7 +20,11 @@ type Count = [u8; 4];
 pub fn encode(configuration: &[u8], exact: bool, filter: &[Instruction]) -> Vec<u8> {
     let text = if exact { again::to_join(configuration) } else { None };
     let count: Count = (filter.len() as u32).to_ne_bytes();
-    [&count, &to_bytes(filter)[..], &text.unwrap_or_default()].concat()
+    let mut bytes = Vec::with_capacity(count.len() + size_of_val(filter) + text.as_ref().map_or(0, Vec::len));
+    bytes.extend_from_slice(&count);
+    bytes.extend(to_bytes(filter));
+    bytes.extend(text.unwrap_or_default());
+    bytes
 }
 
 impl Joining {
