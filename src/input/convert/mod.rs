@@ -4,7 +4,7 @@
 //! "not asked" in many places. Where oci-spec's types accept more than the specification, the value is judged here; what concerns two
 //! fields at once is judged in [`check`](super::check). Try it by hand: `runc spec | jq .`, then break a line and see what `runc run` says of it.
 //!
-//! What is ours in [`spec`](super::spec) is moved, not copied; oci-spec's types only lend what they hold.
+//! What is ours in [`spec`] is moved, not copied; oci-spec's types only lend what they hold.
 //!
 //! Each function takes one part, its [`Place`], and the [`Report`]; it notes what is wrong and returns something usable, so that the
 //! faults behind it are found as well.
